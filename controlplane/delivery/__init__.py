@@ -1,0 +1,1 @@
+"""Getting policies to instances, and knowing that they arrived."""

@@ -1,0 +1,1 @@
+"""Wiring: settings, URLs, processes; the only package that knows every other."""

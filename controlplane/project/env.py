@@ -1,0 +1,253 @@
+"""The typed environment: every variable Tidegate reads, with its unit and default.
+
+A wrong value stops the process at boot with a sentence that names the variable.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class BadEnvironment(Exception):
+    """A variable of the environment has a value Tidegate cannot use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tidegate:
+    """What the environment says, typed. Read once at boot; settings hold it as `TIDEGATE`."""
+
+    state_dir: Path
+    database_url: str
+    redis_url: str
+    prometheus_url: str
+    allowed_hosts: tuple[str, ...]
+    demo: bool
+    rate_window_s: int
+    scrape_interval_s: float
+    collect_interval_s: int
+    override_default_s: int
+    override_max_s: int
+    max_parked_polls: int
+    operator_concurrency: int
+
+    @property
+    def snapshot_file(self) -> Path:
+        """Where delivery keeps its last snapshots."""
+        return self.state_dir / "snapshots.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable, for the generated configuration page."""
+
+    name: str
+    default: str
+    unit: str
+    help: str
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("TIDEGATE_STATE_DIR", ".tidegate", "path", "Secrets, embedded data and logs."),
+    Variable(
+        "TIDEGATE_DATABASE_URL",
+        "sqlite:///<state dir>/db.sqlite3",
+        "URL",
+        "`sqlite:///path` or `postgresql://user:password@host:port/name`.",
+    ),
+    Variable(
+        "TIDEGATE_REDIS_URL",
+        "redis://127.0.0.1:8001/0",
+        "URL",
+        "Valkey or Redis: broker, shared cache and change hints.",
+    ),
+    Variable(
+        "TIDEGATE_PROMETHEUS_URL",
+        "http://127.0.0.1:8002",
+        "URL",
+        "Any Prometheus-compatible API: Prometheus, Thanos, Mimir, VictoriaMetrics.",
+    ),
+    Variable(
+        "TIDEGATE_ALLOWED_HOSTS",
+        "localhost,127.0.0.1,[::1]",
+        "comma-separated names",
+        "Host names that the pages and the operator API answer to.",
+    ),
+    Variable(
+        "TIDEGATE_SECRET_KEY_FILE",
+        "<state dir>/secret_key",
+        "path",
+        "Signs sessions. Made on first run by the dev settings; required by production.",
+    ),
+    Variable("TIDEGATE_DEMO", "0", "0 or 1", "1 shows the demo logins on the sign-in page."),
+    Variable(
+        "TIDEGATE_RATE_WINDOW_S",
+        "60",
+        "seconds",
+        "Window of rates on pages; at least four scrape intervals.",
+    ),
+    Variable(
+        "TIDEGATE_SCRAPE_INTERVAL_S",
+        "15",
+        "seconds",
+        "How often Prometheus scrapes the fleet.",
+    ),
+    Variable("TIDEGATE_COLLECT_INTERVAL_S", "5", "seconds", "How often the fleet is read."),
+    Variable(
+        "TIDEGATE_OVERRIDE_DEFAULT_S", "3600", "seconds", "How long an override lasts by default."
+    ),
+    Variable("TIDEGATE_OVERRIDE_MAX_S", "28800", "seconds", "The longest an override may last."),
+    Variable(
+        "TIDEGATE_MAX_PARKED_POLLS",
+        "10000",
+        "connections",
+        "Long-polls one delivery process holds at once; beyond it answers 503.",
+    ),
+    Variable(
+        "TIDEGATE_OPERATOR_CONCURRENCY",
+        "32",
+        "requests",
+        "Operator requests one web process works on at once; beyond it answers 503.",
+    ),
+)
+
+
+def read_environment(values: Mapping[str, str] | None = None) -> Tidegate:
+    """Return the typed environment.
+
+    Raises:
+        BadEnvironment: a variable does not parse or is out of range; the text names it.
+    """
+    env = os.environ if values is None else values
+    state_dir = Path(env.get("TIDEGATE_STATE_DIR", ".tidegate")).resolve()
+    scrape_interval_s = _number(env, "TIDEGATE_SCRAPE_INTERVAL_S", 15, 0.1, 300)
+    rate_window_s = _integer(env, "TIDEGATE_RATE_WINDOW_S", 60, 1, 3600)
+    if rate_window_s < 4 * scrape_interval_s:
+        raise BadEnvironment(
+            f"TIDEGATE_RATE_WINDOW_S is {rate_window_s} s, which must be at least four times "
+            f"TIDEGATE_SCRAPE_INTERVAL_S ({scrape_interval_s:g} s)"
+        )
+    return Tidegate(
+        state_dir=state_dir,
+        database_url=_url(
+            env,
+            "TIDEGATE_DATABASE_URL",
+            f"sqlite:///{state_dir / 'db.sqlite3'}",
+            ("sqlite", "postgresql"),
+        ),
+        redis_url=_url(
+            env, "TIDEGATE_REDIS_URL", "redis://127.0.0.1:8001/0", ("redis", "rediss", "unix")
+        ),
+        prometheus_url=_url(
+            env, "TIDEGATE_PROMETHEUS_URL", "http://127.0.0.1:8002", ("http", "https")
+        ),
+        allowed_hosts=tuple(
+            name.strip()
+            for name in env.get("TIDEGATE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+            if name.strip()
+        ),
+        demo=_switch(env, "TIDEGATE_DEMO"),
+        rate_window_s=rate_window_s,
+        scrape_interval_s=scrape_interval_s,
+        collect_interval_s=_integer(env, "TIDEGATE_COLLECT_INTERVAL_S", 5, 1, 300),
+        override_default_s=_integer(env, "TIDEGATE_OVERRIDE_DEFAULT_S", 3600, 5, 7 * 86400),
+        override_max_s=_integer(env, "TIDEGATE_OVERRIDE_MAX_S", 8 * 3600, 60, 7 * 86400),
+        max_parked_polls=_integer(env, "TIDEGATE_MAX_PARKED_POLLS", 10_000, 1, 1_000_000),
+        operator_concurrency=_integer(env, "TIDEGATE_OPERATOR_CONCURRENCY", 32, 1, 10_000),
+    )
+
+
+def database_settings(url: str) -> dict[str, object]:
+    """Return Django's DATABASES entry for a database URL.
+
+    SQLite takes its write lock when a transaction begins, so that two writers queue instead of
+    failing half-way, and uses a write-ahead log, so that readers never wait for a writer.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": url.removeprefix("sqlite:///"),
+            "OPTIONS": {
+                "timeout": 10,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+            },
+        }
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": parts.username or "",
+        "PASSWORD": parts.password or "",
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 3, "options": "-c statement_timeout=15000"},
+    }
+
+
+def secret_key(path: Path, *, create: bool) -> str:
+    """Return the key that signs sessions, from its file; make the file first if `create`.
+
+    Raises:
+        BadEnvironment: the file is missing (and may not be made), or is too short.
+    """
+    if create and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass  # another process made it between the check and the open: use that one
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(64))
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
+        raise BadEnvironment(
+            f"TIDEGATE_SECRET_KEY_FILE names {path}, which does not exist; "
+            "make it with 64 random characters, readable by this user only"
+        ) from None
+    if len(key) < 50:
+        raise BadEnvironment(f"{path} holds {len(key)} characters; at least 50 are needed")
+    return key
+
+
+def _url(env: Mapping[str, str], name: str, default: str, schemes: tuple[str, ...]) -> str:
+    value = env.get(name) or default
+    if urlsplit(value).scheme not in schemes:
+        raise BadEnvironment(f"{name} must start with one of: {', '.join(schemes)}")
+    return value
+
+
+def _number(
+    env: Mapping[str, str], name: str, default: float, minimum: float, maximum: float
+) -> float:
+    text = env.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadEnvironment(f"{name} is {text!r}; expected a number") from None
+    if not minimum <= value <= maximum:
+        raise BadEnvironment(f"{name} is {text}; expected {minimum:g} to {maximum:g}")
+    return value
+
+
+def _integer(
+    env: Mapping[str, str], name: str, default: int, minimum: int, maximum: int
+) -> int:
+    value = _number(env, name, default, minimum, maximum)
+    if value != int(value):
+        raise BadEnvironment(f"{name} is {value}; expected a whole number")
+    return int(value)
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "0")
+    if text not in ("0", "1", ""):
+        raise BadEnvironment(f"{name} is {text!r}; expected 0 or 1")
+    return text == "1"

@@ -1,0 +1,22 @@
+"""The unit suite: no servers, an SQLite file of its own, tasks run in line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ.setdefault("TIDEGATE_STATE_DIR", tempfile.mkdtemp(prefix="tidegate-test-"))
+os.environ.setdefault("TIDEGATE_RATE_WINDOW_S", "60")
+
+from controlplane.project.settings.base import *  # noqa: E402, F403
+
+SECRET_KEY = "test-only-key-that-signs-nothing-outside-the-test-run-000000000000"  # noqa: S105
+TIDEGATE_ALLOW_DEMO = True
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+CELERY_TASK_ALWAYS_EAGER = True

@@ -1,0 +1,20 @@
+"""Every URL, by string."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("controlplane.access.api.urls")),
+    path("api/v1/", include("controlplane.registry.api.urls")),
+    path("api/v1/", include("controlplane.policies.api.urls")),
+    path("api/v1/", include("controlplane.delivery.api.urls")),
+    path("api/v1/", include("controlplane.telemetry.api.urls")),
+    path("", include("dashboards.urls")),
+]
+handler400 = "dashboards.views.errors.bad_request"
+handler403 = "dashboards.views.errors.forbidden"
+handler404 = "dashboards.views.errors.not_found"
+handler500 = "dashboards.views.errors.server_error"

@@ -1,0 +1,1 @@
+"""What exists: environments, services, endpoints, dependencies, instances."""

@@ -1,0 +1,1 @@
+"""How the control plane survives: idempotency, admission, request IDs."""

@@ -1,0 +1,36 @@
+"""What every test may use: a fixed now, one team, one environment, one service."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from controlplane.access.models import Team
+from controlplane.registry.models import Environment, Service
+
+# Playwright's own event loop runs in the test's thread, where Django sees "async context".
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 2, 2, 14, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def team(db: None) -> Team:
+    return Team.objects.create(slug="payments-team", name="Payments")
+
+
+@pytest.fixture
+def prod(db: None) -> Environment:
+    return Environment.objects.create(slug="prod", name="Production")
+
+
+@pytest.fixture
+def checkout(prod: Environment, team: Team, now: datetime) -> Service:
+    return Service.objects.create(
+        environment=prod, slug="checkout", team=team, tier=1, registered_at=now
+    )
