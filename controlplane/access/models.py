@@ -76,9 +76,7 @@ class ServiceToken(models.Model):
         ordering = ["-created_at", "-id"]
         constraints = [
             models.CheckConstraint(
-                condition=(
-                    Q(kind="service", user=None) & ~Q(environment="") & ~Q(service="")
-                )
+                condition=(Q(kind="service", user=None) & ~Q(environment="") & ~Q(service=""))
                 | Q(kind="operator", user__isnull=False, environment="", service=""),
                 name="a_token_belongs_to_a_service_or_a_user",
             ),

@@ -237,9 +237,7 @@ def _number(
     return value
 
 
-def _integer(
-    env: Mapping[str, str], name: str, default: int, minimum: int, maximum: int
-) -> int:
+def _integer(env: Mapping[str, str], name: str, default: int, minimum: int, maximum: int) -> int:
     value = _number(env, name, default, minimum, maximum)
     if value != int(value):
         raise BadEnvironment(f"{name} is {value}; expected a whole number")

@@ -1,0 +1,71 @@
+"""The environment is typed, and a wrong value is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlplane.project.env import (
+    VARIABLES,
+    BadEnvironment,
+    database_settings,
+    read_environment,
+    secret_key,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TIDEGATE_REDIS_URL", "http://x", "TIDEGATE_REDIS_URL must start with one of: redis"),
+        ("TIDEGATE_DATABASE_URL", "mysql://x", "sqlite, postgresql"),
+        ("TIDEGATE_RATE_WINDOW_S", "soon", "TIDEGATE_RATE_WINDOW_S is 'soon'; expected a number"),
+        ("TIDEGATE_RATE_WINDOW_S", "20", "at least four times TIDEGATE_SCRAPE_INTERVAL_S (15 s)"),
+        ("TIDEGATE_OVERRIDE_MAX_S", "1", "expected 60 to"),
+        ("TIDEGATE_COLLECT_INTERVAL_S", "2.5", "expected a whole number"),
+        ("TIDEGATE_DEMO", "yes", "expected 0 or 1"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_would_be_right(
+    name: str, value: str, message: str
+) -> None:
+    with pytest.raises(BadEnvironment) as caught:
+        read_environment({name: value})
+
+    assert message in str(caught.value)
+
+
+def test_defaults_are_the_embedded_ones() -> None:
+    found = read_environment({})
+
+    assert found.database_url.startswith("sqlite:///")
+    assert found.override_max_s == 8 * 3600
+    assert found.demo is False
+
+
+def test_every_documented_variable_is_read() -> None:
+    source = Path(__file__).parents[1].joinpath("controlplane/project").rglob("*.py")
+    text = "".join(path.read_text() for path in source)
+
+    assert [v.name for v in VARIABLES if text.count(f'"{v.name}"') < 2] == []
+
+
+def test_a_postgresql_url_becomes_database_settings() -> None:
+    found = database_settings("postgresql://tide:secret@db.internal:5433/gate")
+
+    assert (found["NAME"], found["HOST"], found["PORT"]) == ("gate", "db.internal", "5433")
+
+
+def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "secret_key"
+
+    first = secret_key(path, create=True)
+
+    assert secret_key(path, create=True) == first
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_production_refuses_to_invent_a_secret_key(tmp_path: Path) -> None:
+    with pytest.raises(BadEnvironment, match="does not exist"):
+        secret_key(tmp_path / "missing", create=False)
