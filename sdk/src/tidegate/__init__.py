@@ -1,0 +1,1 @@
+"""Tidegate's service-side client."""
