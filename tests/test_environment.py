@@ -9,6 +9,7 @@ import pytest
 from controlplane.project.env import (
     VARIABLES,
     BadEnvironment,
+    configuration_page,
     database_settings,
     read_environment,
     secret_key,
@@ -69,3 +70,11 @@ def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path
 def test_production_refuses_to_invent_a_secret_key(tmp_path: Path) -> None:
     with pytest.raises(BadEnvironment, match="does not exist"):
         secret_key(tmp_path / "missing", create=False)
+
+
+def test_the_configuration_page_is_current() -> None:
+    page = Path(__file__).parents[1] / "docs/configuration.md"
+
+    assert page.read_text() == configuration_page(), (
+        "run: python -m controlplane.project.env > docs/configuration.md"
+    )

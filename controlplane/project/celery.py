@@ -11,7 +11,7 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.project.settings.dev")
 
-from django.conf import settings  # noqa: E402
+from django.conf import settings
 
 app = Celery("tidegate")
 app.conf.update(

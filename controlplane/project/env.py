@@ -249,3 +249,21 @@ def _switch(env: Mapping[str, str], name: str) -> bool:
     if text not in ("0", "1", ""):
         raise BadEnvironment(f"{name} is {text!r}; expected 0 or 1")
     return text == "1"
+
+
+def configuration_page() -> str:
+    """Return docs/configuration.md: every variable with its default, unit and meaning."""
+    rows = "\n".join(
+        f"| `{item.name}` | `{item.default}` | {item.unit} | {item.help} |" for item in VARIABLES
+    )
+    return (
+        "# Configuration\n\n"
+        "Everything is an environment variable, read and checked once at boot: a wrong value stops "
+        "the process with a sentence that names it.\nThis page is generated: "
+        "`python -m controlplane.project.env > docs/configuration.md`.\n\n"
+        "| variable | default | unit | meaning |\n| --- | --- | --- | --- |\n" + rows + "\n"
+    )
+
+
+if __name__ == "__main__":
+    print(configuration_page(), end="")

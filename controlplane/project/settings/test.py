@@ -8,7 +8,7 @@ import tempfile
 os.environ.setdefault("TIDEGATE_STATE_DIR", tempfile.mkdtemp(prefix="tidegate-test-"))
 os.environ.setdefault("TIDEGATE_RATE_WINDOW_S", "60")
 
-from controlplane.project.settings.base import *  # noqa: E402, F403
+from controlplane.project.settings.base import *  # noqa: F403
 
 SECRET_KEY = "test-only-key-that-signs-nothing-outside-the-test-run-000000000000"  # noqa: S105
 TIDEGATE_ALLOW_DEMO = True
