@@ -1,0 +1,1 @@
+"""Pure rules of delivery: snapshots, their schedule, entity tags."""

@@ -1,0 +1,90 @@
+"""Bearer tokens of services, looked up by their SHA-256 in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+MAX_TOKEN_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Requests that one token may make: a steady rate, and how many at once on top of it."""
+
+    per_s: float = 2_000.0
+    burst: int = 20_000
+
+
+@dataclass(slots=True)
+class Grant:
+    """What one token opens: one service of one environment, until it expires.
+
+    `key` is both names, as the store indexes its slots.
+    """
+
+    key: tuple[str, str]
+    expires_at_unix: float = math.inf
+    full_at_unix: float = 0.0
+
+    def take(self, now_unix: float, limit: RateLimit) -> float:
+        """Spend one request; return 0 when allowed, else after how many seconds to come back.
+
+        This is the generic cell rate algorithm: one float per token, no timer. The float moves
+        at most one burst ahead of the clock, so more than that means that the clock was set
+        back, and must not lock the token out until it has caught up.
+        """
+        ahead_s = self.full_at_unix - now_unix
+        burst_s = limit.burst / limit.per_s
+        if ahead_s < 0.0 or ahead_s > burst_s + 1.0:
+            ahead_s = 0.0
+        if ahead_s > burst_s:
+            return ahead_s - burst_s
+        self.full_at_unix = now_unix + ahead_s + 1.0 / limit.per_s
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """One valid service token as the database holds it: never its text."""
+
+    token_hash: str
+    environment: str
+    service: str
+    expires_at_unix: float | None = None
+
+
+class TokenTable:
+    """Every service token that is not revoked, by the digest of its text."""
+
+    def __init__(self) -> None:
+        self._grants: dict[bytes, Grant] = {}
+        self.find_by_digest = self._grants.get
+        self.generation = 0
+
+    def __len__(self) -> int:
+        return len(self._grants)
+
+    def replace(self, records: Iterable[TokenRecord]) -> None:
+        """Make these the only valid tokens; a token that stays keeps what it spent."""
+        grants: dict[bytes, Grant] = {}
+        for record in records:
+            digest = bytes.fromhex(record.token_hash)
+            expires = math.inf if record.expires_at_unix is None else record.expires_at_unix
+            grant = Grant((record.environment, record.service), expires)
+            before = self._grants.get(digest)
+            if before is not None:
+                grant.full_at_unix = before.full_at_unix
+            grants[digest] = grant
+        self._grants = grants
+        self.find_by_digest = grants.get
+        self.generation += 1
+
+    def find(self, token: bytes) -> Grant | None:
+        """Return what the presented token opens, expired or not; None for an unknown one.
+
+        The look-up is by digest, so its timing tells nothing about the text of any token.
+        """
+        return self.find_by_digest(sha256(token).digest())

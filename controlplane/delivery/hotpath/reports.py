@@ -1,0 +1,183 @@
+"""What instances say in their polls, held until the next batch is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controlplane.delivery.hotpath.headers import Report
+from controlplane.delivery.hotpath.store import Key, Slot
+
+REFRESH_S = 5.0
+SILENT_S = 120.0
+SWEEP_S = 10.0
+MAX_ACKNOWLEDGEMENTS = 8
+
+Outcome = Literal["applied", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An answer of one instance to one entity tag. `sequence` is None for a tag we never gave."""
+
+    outcome: Outcome
+    etag: str
+    sequence: int | None
+    step: int
+    at_unix: float
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class InstanceNote:
+    """What is to be written about one instance: the newest state, and answers in order."""
+
+    environment: str
+    service: str
+    instance_id: str
+    seen_at_unix: float
+    sdk: str = ""
+    fetched_at_unix: float | None = None
+    marks: list[Mark] = field(default_factory=list)
+    has_report: bool = False
+
+
+@dataclass(slots=True)
+class Seen:
+    """The last poll of an instance that was noted: its headers as they came."""
+
+    applied: bytes | None
+    rejected: bytes | None
+    noted_at_unix: float
+
+
+class ReportBuffer:
+    """Notes on instances since the last batch; a poll that says nothing new costs a look-up.
+
+    Bounded twice: one service cannot name more than `max_per_service` instances, all together
+    not more than `max_instances`. What does not fit is counted in `dropped_count`, and the poll
+    is answered all the same.
+    """
+
+    def __init__(self, *, max_instances: int = 50_000, max_per_service: int = 10_000) -> None:
+        self._seen: dict[tuple[Key, bytes], Seen] = {}
+        self.find_seen = self._seen.get
+        self._counts: dict[Key, int] = {}
+        self._pending: dict[tuple[Key, bytes], InstanceNote] = {}
+        self._max_instances = max_instances
+        self._max_per_service = max_per_service
+        self._swept_at_unix = 0.0
+        self.dropped_count = 0
+
+    def note(
+        self,
+        slot: Slot,
+        report: Report,
+        raw: tuple[bytes | None, bytes | None],
+        *,
+        is_fetching: bool,
+        now_unix: float,
+    ) -> None:
+        """Remember what one poll says; `raw` are its Tidegate-Applied and -Rejected as they came.
+
+        Nothing is kept when the instance said the same less than 5 s ago and is sent no policy.
+        """
+        identity = (slot.key, report.instance)
+        seen = self._seen.get(identity)
+        is_new = seen is None or (seen.applied, seen.rejected) != raw
+        if seen is None:
+            is_due = True
+        else:
+            is_due = is_new or is_fetching or now_unix - seen.noted_at_unix >= REFRESH_S
+        if not is_due:
+            return
+        if seen is None and not self._has_room(slot.key, now_unix):
+            self.dropped_count += 1
+            return
+        self._seen[identity] = Seen(*raw, noted_at_unix=now_unix)
+        pending = self._pending.get(identity)
+        if pending is None:
+            environment, service = slot.key
+            pending = InstanceNote(environment, service, report.instance.decode(), now_unix)
+            self._pending[identity] = pending
+        pending.seen_at_unix = now_unix
+        pending.sdk = report.sdk
+        pending.has_report |= is_new or is_fetching
+        if is_fetching:
+            pending.fetched_at_unix = now_unix
+        if is_new:
+            self._mark(pending, slot, report, now_unix)
+
+    def take(self, limit: int = 2_000) -> list[InstanceNote]:
+        """Remove and return up to `limit` notes, oldest first."""
+        if len(self._pending) <= limit:
+            taken, self._pending = list(self._pending.values()), {}
+            return taken
+        keys = [key for key, _ in zip(self._pending, range(limit), strict=False)]
+        return [self._pending.pop(key) for key in keys]
+
+    def give_back(self, notes: list[InstanceNote]) -> None:
+        """Keep notes that could not be written; what came since about an instance wins."""
+        for note in notes:
+            identity = ((note.environment, note.service), note.instance_id.encode())
+            newer = self._pending.get(identity)
+            if newer is None:
+                self._pending[identity] = note
+                continue
+            newer.marks[:0] = note.marks
+            del newer.marks[:-MAX_ACKNOWLEDGEMENTS]
+            newer.has_report |= note.has_report
+            if newer.fetched_at_unix is None:
+                newer.fetched_at_unix = note.fetched_at_unix
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def _mark(self, pending: InstanceNote, slot: Slot, report: Report, now_unix: float) -> None:
+        for outcome, tag in _outcomes(report):
+            sequence, step = slot.positions.get(tag, (None, 0))
+            pending.marks.append(
+                Mark(
+                    outcome=outcome,
+                    etag=tag[1:-1].decode("latin-1"),
+                    sequence=sequence,
+                    step=step,
+                    at_unix=now_unix,
+                    reason=report.reason if outcome == "rejected" else "",
+                )
+            )
+        del pending.marks[:-MAX_ACKNOWLEDGEMENTS]
+
+    def _has_room(self, key: Key, now_unix: float) -> bool:
+        if self._is_full(key):
+            self._forget_silent(now_unix)
+        if self._is_full(key):
+            return False
+        self._counts[key] = self._counts.get(key, 0) + 1
+        return True
+
+    def _is_full(self, key: Key) -> bool:
+        return (
+            self._counts.get(key, 0) >= self._max_per_service
+            or len(self._seen) >= self._max_instances
+        )
+
+    def _forget_silent(self, now_unix: float) -> None:
+        # A sweep reads every instance: made-up names must not buy one with each poll.
+        if abs(now_unix - self._swept_at_unix) < SWEEP_S:
+            return
+        self._swept_at_unix = now_unix
+        silent_since = now_unix - SILENT_S
+        for identity, seen in list(self._seen.items()):
+            if seen.noted_at_unix < silent_since:
+                del self._seen[identity]
+                self._counts[identity[0]] -= 1
+
+
+def _outcomes(report: Report) -> list[tuple[Outcome, bytes]]:
+    outcomes: list[tuple[Outcome, bytes]] = []
+    if report.applied is not None:
+        outcomes.append(("applied", report.applied))
+    if report.rejected is not None:
+        outcomes.append(("rejected", report.rejected))
+    return outcomes
