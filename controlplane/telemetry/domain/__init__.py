@@ -1,0 +1,1 @@
+"""What the fleet's metrics mean: pure, no I/O."""

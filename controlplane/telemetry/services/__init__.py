@@ -1,0 +1,1 @@
+"""Reading the fleet: the collector, and ranges for charts."""
