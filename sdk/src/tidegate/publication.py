@@ -147,12 +147,13 @@ def _parse_instant(text: object, path: str) -> float:
 
 def _parse_poll(advice: object) -> PollAdvice:
     """The server's advice; what is missing or senseless in it is replaced, never fatal."""
+    usual = PollAdvice()
     if not isinstance(advice, Mapping):
-        return PollAdvice()
+        return usual
     return PollAdvice(
-        interval_s=_bounded(advice.get("interval_s"), 1.0, 3600.0, PollAdvice.interval_s),
-        jitter_ratio=_bounded(advice.get("jitter"), 0.0, 1.0, PollAdvice.jitter_ratio),
-        max_stale_s=_bounded(advice.get("max_stale_s"), 1.0, 1e9, PollAdvice.max_stale_s),
+        interval_s=_bounded(advice.get("interval_s"), 1.0, 3600.0, usual.interval_s),
+        jitter_ratio=_bounded(advice.get("jitter"), 0.0, 1.0, usual.jitter_ratio),
+        max_stale_s=_bounded(advice.get("max_stale_s"), 1.0, 1e9, usual.max_stale_s),
     )
 
 

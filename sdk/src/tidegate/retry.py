@@ -55,7 +55,9 @@ def retry_after_s(text: str | None, now_unix_s: float) -> float | None:
     return None if moment_s is None else max(0.0, moment_s - now_unix_s)
 
 
-def delay_s(policy: RetryPolicy, retry: int, asked_s: float | None, uniform: Random) -> float:
+def delay_s(
+    policy: RetryPolicy, retry: int, asked_s: float | None, uniform: Random = _random
+) -> float:
     """The wait before a retry: our backoff, or what the server asked for if that is longer."""
     own_s = backoff_s(policy, retry, uniform)
     return own_s if asked_s is None else max(own_s, asked_s)

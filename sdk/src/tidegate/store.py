@@ -71,15 +71,13 @@ class PolicyStore:
         }
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # mkstemp makes the file 0600, so the policy is never readable by others, not even briefly.
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{self.path.name}.", dir=self._directory
-        )
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self._directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(content, separators=(",", ":")).encode())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.path)  # noqa: PTH105  (temporary is a plain string)
+            os.replace(temporary, self.path)
         except BaseException:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()

@@ -1,0 +1,112 @@
+"""One attempt at a call: sent once within its time, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import httpx
+
+from tidegate.errors import BreakerOpen, DeadlineExceeded
+
+_BROKEN_CONNECTION = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+
+# An answer no larger than this is read before a retry, which keeps its connection usable.
+_DRAIN_BYTES = 16_384
+_DRAIN_S = 0.05
+
+
+class Attempt:
+    """How one attempt ended: with a response or an error.
+
+    `cause` is what `retry.on` may name, empty after a success; `outcome` is the label in the
+    metrics.
+    """
+
+    __slots__ = ("cause", "error", "is_sent", "outcome", "response")
+
+    def __init__(
+        self,
+        cause: str,
+        outcome: str,
+        response: httpx.Response | None = None,
+        error: Exception | None = None,
+        *,
+        is_sent: bool = True,
+    ) -> None:
+        self.cause = cause
+        self.outcome = outcome
+        self.response = response
+        self.error = error
+        self.is_sent = is_sent
+
+    def answer(self) -> httpx.Response:
+        """The response; only for attempts that ended with one."""
+        if self.response is None:
+            raise ValueError(f"an attempt that ended with {self.outcome} has no response")
+        return self.response
+
+    async def discard(self) -> None:
+        """Close the response of a failed attempt before the next."""
+        if self.response is None:
+            return
+        length = self.response.headers.get("content-length", "")
+        if length.isdecimal() and int(length) <= _DRAIN_BYTES:
+            with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                async with asyncio.timeout(_DRAIN_S):
+                    await self.response.aread()
+        await self.response.aclose()
+
+
+def too_late(request: httpx.Request, dependency: str) -> Attempt:
+    """No attempt: the deadline has passed."""
+    error = DeadlineExceeded(dependency, request=request)
+    return Attempt("deadline", "deadline", error=error, is_sent=False)
+
+
+def refused(request: httpx.Request, dependency: str, retry_after_s: float) -> Attempt:
+    """No attempt: the breaker is open."""
+    error = BreakerOpen(dependency, retry_after_s, request=request)
+    return Attempt("breaker", "breaker_open", error=error, is_sent=False)
+
+
+async def send_once(
+    transport: httpx.AsyncBaseTransport,
+    request: httpx.Request,
+    dependency: str,
+    limit_s: float,
+    *,
+    is_clipped: bool,
+) -> Attempt:
+    """Send the request and wait for its answer's headers, at most `limit_s`.
+
+    Args:
+        is_clipped: the limit is what the deadline left, less than the policy's `attempt_ms`.
+
+    Raises:
+        Exception: what the transport raises for a mistake of the caller, such as a bad URL.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            response = await transport.handle_async_request(request)
+    except httpx.PoolTimeout as error:
+        return Attempt("no_connection", "no_connection", error=error)
+    except (httpx.ConnectTimeout, *_BROKEN_CONNECTION) as error:
+        return Attempt("connect_error", "connect_error", error=error)
+    except (TimeoutError, httpx.TimeoutException) as error:
+        if is_clipped:
+            late = DeadlineExceeded(dependency, request=request)
+            late.__cause__ = error
+            return Attempt("deadline", "deadline", error=late)
+        slow = httpx.ReadTimeout(
+            f"{dependency} did not answer within {limit_s * 1000:.0f} ms", request=request
+        )
+        slow.__cause__ = error
+        return Attempt("timeout", "timeout", error=slow)
+    status = response.status_code
+    if status < 400:
+        return Attempt("", "success", response)
+    if status >= 500:
+        return Attempt(str(status), "error", response)
+    # Other 4xx are the caller's mistakes: the dependency did its work.
+    return Attempt(str(status), "limited" if status == 429 else "success", response)
