@@ -1,0 +1,1 @@
+"""Plotly figures as plain dicts, and inline SVG geometry."""

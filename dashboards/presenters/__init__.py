@@ -1,0 +1,1 @@
+"""From selectors to frozen dataclasses that templates can print without thinking."""

@@ -1,0 +1,54 @@
+"""How old what a region shows is, and why: the same words everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from controlplane.telemetry.selectors import PictureRead
+
+FreshnessState = Literal["live", "stale", "unavailable"]
+STALE_AFTER_S = 15  # three intervals of the collector
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """The age of a region's figures."""
+
+    state: FreshnessState
+    age_s: float | None
+    reason: str
+    taken_at: datetime | None
+    stale_after_s: int = STALE_AFTER_S
+
+    @property
+    def tone(self) -> str:
+        """Class of the pill."""
+        return {"live": "ok", "stale": "warn", "unavailable": "crit"}[self.state]
+
+    @property
+    def word(self) -> str:
+        """Shape and word of the pill, before the age."""
+        return {"live": "● live", "stale": "◆ stale", "unavailable": "▲ no data"}[self.state]
+
+    @property
+    def suffix(self) -> str:
+        """What follows the age."""
+        return "ago" if self.state == "live" else "old"
+
+    @property
+    def is_old(self) -> bool:
+        """Whether figures must look old."""
+        return self.state != "live"
+
+
+def freshness_of(read: PictureRead) -> Freshness:
+    """The freshness of a read of the fleet picture."""
+    taken_at = None if read.picture is None else datetime.fromtimestamp(read.picture.taken_at, UTC)
+    return Freshness(
+        state="unavailable" if read.picture is None else read.state,
+        age_s=read.age_s,
+        reason=read.reason or "",
+        taken_at=taken_at,
+    )

@@ -1,0 +1,1 @@
+"""Formatting: figures, durations, ages and links."""

@@ -1,0 +1,1 @@
+"""One module per page, and one function per region of it."""

@@ -1,0 +1,91 @@
+"""Error pages: what happened, and what to do next. They read nothing, so they cannot fail too."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+from controlplane.kernel.errors import TidegateError, Unavailable
+
+TITLES = {
+    400: "That request makes no sense",
+    403: "You may not do this",
+    404: "Nothing here by that name",
+    409: "It has changed meanwhile",
+    500: "Something broke in Tidegate",
+    503: "Not available just now",
+}
+
+
+def page_of(request: HttpRequest, error: TidegateError) -> HttpResponse:
+    """Return the page for one of our own errors, with its status and its sentence."""
+    response = _page(request, error.status, error.title, error.message)
+    if isinstance(error, Unavailable):
+        response["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    return response
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """400."""
+    return _page(request, 400, TITLES[400], "The server could not read it.")
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """403."""
+    return _page(
+        request, 403, TITLES[403], "Your role allows looking, not this. Ask an admin of the team."
+    )
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 for a form whose token is missing or old: nothing was changed."""
+    return _page(
+        request,
+        403,
+        "That form has gone stale",
+        "Its security token is missing or too old, most often because you signed in again in "
+        "another tab. Nothing was changed: go back, reload the page and send it again.",
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404."""
+    return _page(
+        request, 404, TITLES[404], "The address may be mistyped, or the service was retired."
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500."""
+    return _page(
+        request,
+        500,
+        TITLES[500],
+        "The services you run are not affected: each keeps enforcing its last policy. "
+        "Quote the request ID when you report this.",
+    )
+
+
+def unavailable(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """503."""
+    return page_of(request, Unavailable("Tidegate is busy or a part of it does not answer."))
+
+
+def _page(request: HttpRequest, status: int, title: str, message: str) -> HttpResponse:
+    template = f"errors/{status}.html" if status in (403, 404, 500, 503) else "errors/error.html"
+    theme = request.COOKIES.get("tidegate_theme", "system")
+    html = render_to_string(
+        template,
+        {
+            "status": status,
+            "phrase": HTTPStatus(status).phrase,
+            "title": title,
+            "message": message,
+            "theme": theme if theme in ("dark", "light") else "system",
+            "request_id": getattr(request, "request_id", "")
+            or request.headers.get("X-Request-ID", "")[:128],
+        },
+    )
+    return HttpResponse(html, status=status)

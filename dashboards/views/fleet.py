@@ -1,0 +1,52 @@
+"""Fleet: is anything failing, and where."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.views.decorators.http import require_safe
+
+from controlplane.kernel.clock import utc_now
+from controlplane.registry.selectors import list_services
+from dashboards.presenters.fleet import Fleet, present_fleet
+from dashboards.templatetags.links import link_to
+from dashboards.views.scope import Scope, draw, page, region
+
+
+@require_safe
+@page
+def fleet(request: HttpRequest, scope: Scope) -> HttpResponse:
+    """The page."""
+    return draw(request, scope, "fleet/fleet.html", fleet=_fleet(request, scope), nav="fleet")
+
+
+@require_safe
+@region
+def fleet_region(request: HttpRequest, scope: Scope) -> HttpResponse:
+    """Region: summary and table. A search puts its words into the page's URL."""
+    shown = _fleet(request, scope)
+    response = draw(request, scope, "fleet/_fleet.html", fleet=shown)
+    if request.headers.get("HX-Trigger-Name") == "q":
+        sort = "" if shown.sort == "attention" else shown.sort
+        response["HX-Replace-Url"] = link_to(scope, "fleet", sort=sort, q=shown.query)
+    return response
+
+
+@require_safe
+@page
+def search(request: HttpRequest, scope: Scope) -> HttpResponse:
+    """Go to the service of that name, or to the fleet filtered by it."""
+    query = request.GET.get("q", "").strip()
+    if any(service.slug == query.casefold() for service in list_services(scope.environment)):
+        return HttpResponseRedirect(link_to(scope, "service", query.casefold()))
+    return HttpResponseRedirect(link_to(scope, "fleet", q=query))
+
+
+def _fleet(request: HttpRequest, scope: Scope) -> Fleet:
+    return present_fleet(
+        environment=scope.environment,
+        actor=scope.actor,
+        query=request.GET.get("q", "")[:100],
+        sort=request.GET.get("sort", ""),
+        hold=request.GET.get("hold", "")[:8000],
+        now=utc_now(),
+    )
