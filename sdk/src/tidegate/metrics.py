@@ -7,18 +7,14 @@ name with the rest as `other`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+from tidegate.asgi import AsgiApp, Receive, Scope, Send, answer
 from tidegate.series import CONTENT_TYPE, AnyFamily, Family, counter, gauge, histogram, text_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BREAKER_STATES = ("closed", "open", "half_open", "forced_open", "disabled")
 
@@ -122,11 +118,15 @@ def metrics_asgi_app(metrics: Metrics) -> AsgiApp:
     """Return an ASGI app that answers every request with the metrics, to mount at `/metrics`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", CONTENT_TYPE.encode()), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": metrics.text()})
+        await answer_metrics(metrics, send)
 
     return app
+
+
+async def answer_metrics(metrics: Metrics, send: Send) -> None:
+    """Answer one scrape."""
+    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"cache-control", b"no-store")]
+    await answer(send, 200, headers, metrics.text())
 
 
 class _RegistryView:
