@@ -8,8 +8,7 @@ deadline. Every refusal is problem+json with `Retry-After`, and every response h
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Iterable
 
 from tidegate.asgi import AsgiApp, Message, Receive, Scope, Send, answer
 from tidegate.clock import Clock, monotonic_s
@@ -23,11 +22,11 @@ from tidegate.context import (
     leave_request,
 )
 from tidegate.deadline import Deadline, parse_deadline_ms
+from tidegate.dependency import PolicySource
 from tidegate.guard import Endpoint, Guard
 from tidegate.health import HEALTH_PATHS, answer_health
 from tidegate.limiter import ConcurrencyGate
 from tidegate.metrics import Metrics
-from tidegate.policy import Policy
 from tidegate.refusals import Refusal
 from tidegate.routes import OTHER_ROUTE
 from tidegate.shedding import parse_criticality
@@ -38,33 +37,16 @@ CLIENT_CLOSED_REQUEST = 499
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
-class PolicySource(Protocol):
-    """Where policies come from: a `PolicyClient`, or anything that behaves like one."""
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in force."""
-
-    @property
-    def sequence(self) -> float | None:
-        """The publication in force; None before the first."""
-
-    @property
-    def age_s(self) -> float | None:
-        """Time since the policy was last confirmed; None when it never was."""
-
-    def subscribe(self, callback: Callable[[Policy], None]) -> object:
-        """Call back with each policy that comes into force."""
-
-
 class TidegateMiddleware:
     """Protects `app` by the policy of `source`, retuned in place whenever that changes.
 
     Args:
-        source: a policy client, or a `Guard` made by the caller (whose own metrics then count).
+        source: a `PolicyClient`, a `FixedPolicy`, or a `Guard` made by the caller, which then
+            brings its own metrics, routes and clock.
         tenant_header: names the tenant; requests without it pass no tenant limit. Let it be set
             by something you trust.
         criticality_header: overrides the endpoint's criticality when it spells one.
+        metrics: where to count; by default where `source` does.
         routes: endpoint keys (`GET /products/{id}`) to know besides those of the policy.
         serve_health: answer `/livez`, `/readyz` and `/metrics` here, outside every limit.
     """
@@ -216,9 +198,8 @@ def _guard_of(
 ) -> Guard:
     if isinstance(source, Guard):
         return source
-    guard = Guard(source.policy, metrics=metrics, routes=routes, clock=clock)
+    guard = Guard(source.policy, metrics=metrics or source.metrics, routes=routes, clock=clock)
     source.subscribe(guard.retune)
-    guard.metrics.watch_config(lambda: source.sequence, lambda: source.age_s)
     return guard
 
 
