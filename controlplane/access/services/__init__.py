@@ -1,0 +1,1 @@
+"""The only writers of access: audit, tokens, teams and memberships."""
