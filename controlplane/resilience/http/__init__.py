@@ -1,0 +1,1 @@
+"""Idempotency at the HTTP edge."""
