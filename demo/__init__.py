@@ -1,0 +1,1 @@
+"""A fleet of real processes on one machine, to see every failure mode without a cluster."""

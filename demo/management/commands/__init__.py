@@ -1,0 +1,1 @@
+"""`manage.py incident` and `manage.py seed_demo`."""

@@ -1,0 +1,1 @@
+"""Tidegate on one machine: what `make up`, `make test` and `make check` run."""
