@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Q
+from django.db.models import Count, Max, Q
 
 from controlplane.access.domain.actors import Actor, Grant
 from controlplane.access.domain.roles import Role
@@ -78,13 +78,21 @@ def get_token(token_id: int) -> ServiceToken:
     return token
 
 
-def list_service_tokens(*, now: datetime) -> list[ServiceTokenRow]:
-    """Return every live service token; one query."""
-    rows = ServiceToken.objects.filter(_live(now), kind="service").order_by("id")
+def list_service_tokens() -> list[ServiceTokenRow]:
+    """Return every service token that is not revoked, with its expiry to compare; one query."""
+    rows = ServiceToken.objects.filter(kind="service", revoked_at=None).order_by("id")
     return [
         ServiceTokenRow(*row)
         for row in rows.values_list("token_hash", "environment", "service", "expires_at")
     ]
+
+
+def service_tokens_stamp() -> tuple[object, ...]:
+    """Return a value that differs whenever `list_service_tokens` may; one query."""
+    rows = ServiceToken.objects.filter(kind="service").aggregate(
+        count=Count("id"), live=Count("id", filter=Q(revoked_at=None)), newest=Max("id")
+    )
+    return (rows["count"], rows["live"], rows["newest"])
 
 
 def get_team(slug: str) -> Team:
