@@ -104,6 +104,11 @@ def increase(selected: Expression, window_s: int) -> Expression:
     return _over_window("increase", selected, window_s)
 
 
+def highest(selected: Expression, window_s: int) -> Expression:
+    """Highest value of each selected gauge over the last `window_s`."""
+    return _over_window("max_over_time", selected, window_s)
+
+
 def aggregate(how: Aggregation, by: Iterable[str], inner: Expression) -> Expression:
     """Merge `inner` into one series per distinct combination of the `by` labels."""
     labels = ",".join(_label(name) for name in by)

@@ -49,10 +49,15 @@ class RangeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One named line: a point for every step, None where there is no data."""
+    """One named line: a point for every step, None where there is no data.
+
+    `capped` tells, point by point, that the true value is at least the one shown; empty when
+    no point is.
+    """
 
     name: str
     points: tuple[Point, ...]
+    capped: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

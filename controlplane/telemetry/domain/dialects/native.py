@@ -18,6 +18,7 @@ from controlplane.telemetry.domain.promql import (
     aggregate,
     any_of,
     equal,
+    highest,
     increase,
     matching,
     not_matching,
@@ -145,6 +146,28 @@ def status_query(environment: str, window_s: int, *matchers: Matcher) -> Express
     """Return the rate of requests by status code."""
     selected = select(SERVER + "_count", equal(ENVIRONMENT, environment), *matchers)
     return sum_by((SERVICE, STATUS), rate(selected, window_s))
+
+
+def latency_query(environment: str, window_s: int, *matchers: Matcher) -> Expression:
+    """Return the rate of requests by `le` per service, all endpoints together."""
+    selected = select(SERVER + "_bucket", equal(ENVIRONMENT, environment), *matchers)
+    return sum_by((SERVICE, LE), rate(selected, window_s))
+
+
+def breaker_queries(
+    environment: str, window_s: int, *matchers: Matcher
+) -> tuple[Expression, Expression]:
+    """Return, per breaker: instances that were in each state within the window, and instances.
+
+    The highest value of the window catches a breaker that was open between two points.
+    """
+    scope = (equal(ENVIRONMENT, environment), *matchers)
+    metric = "tidegate_breaker_state"
+    closed = select(metric, *scope, equal(STATE, "closed"))
+    return (
+        sum_by((SERVICE, DEPENDENCY, STATE), highest(select(metric, *scope), window_s)),
+        aggregate(Aggregation.COUNT, (SERVICE, DEPENDENCY), closed),
+    )
 
 
 def of_service(service: str) -> Matcher:
