@@ -1,1 +1,46 @@
-"""Tidegate's service-side client."""
+"""Tidegate's service-side client: live policies for APIs that fail predictably.
+
+`PolicyClient` follows the control plane, `TidegateMiddleware` protects what comes in,
+`http_client` what goes out. Every limit is per instance: each process enforces it alone.
+"""
+
+from tidegate.breaker import Breaker, BreakerState, Permit, WindowCounts
+from tidegate.budget import RetryBudget
+from tidegate.client import PolicyClient
+from tidegate.context import RequestContext, current_request, outgoing_headers
+from tidegate.dependency import FixedPolicy, PolicySource
+from tidegate.errors import BreakerOpen, DeadlineExceeded, PolicyRejected, TidegateError
+from tidegate.guard import Guard
+from tidegate.metrics import Metrics, metrics_asgi_app
+from tidegate.middleware import TidegateMiddleware
+from tidegate.policy import SAFE_DEFAULTS, Criticality, Policy, parse_policy
+from tidegate.transport import CallReport, TidegateTransport, http_client
+
+__all__ = [
+    "SAFE_DEFAULTS",
+    "Breaker",
+    "BreakerOpen",
+    "BreakerState",
+    "CallReport",
+    "Criticality",
+    "DeadlineExceeded",
+    "FixedPolicy",
+    "Guard",
+    "Metrics",
+    "Permit",
+    "Policy",
+    "PolicyClient",
+    "PolicyRejected",
+    "PolicySource",
+    "RequestContext",
+    "RetryBudget",
+    "TidegateError",
+    "TidegateMiddleware",
+    "TidegateTransport",
+    "WindowCounts",
+    "current_request",
+    "http_client",
+    "metrics_asgi_app",
+    "outgoing_headers",
+    "parse_policy",
+]

@@ -1,0 +1,196 @@
+"""The control plane as this process reaches it: one poll at a time, behind a circuit."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import quote
+
+import httpx
+
+from tidegate.breaker import Breaker
+from tidegate.clock import Clock, ServerClock, monotonic_s
+from tidegate.outbound_policy import BreakerMode, BreakerPolicy, WindowKind, WindowPolicy
+from tidegate.publication import parse_etag
+from tidegate.retry import retry_after_s
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+_CONNECT_S = 2.0
+_ANSWER_S = 5.0  # how long an answer may take beyond the wait that was asked for
+
+# Five failures in the last ten polls: then one probe every ten seconds, by one call.
+_CIRCUIT = BreakerPolicy(
+    mode=BreakerMode.AUTO,
+    window=WindowPolicy(WindowKind.COUNT, 10),
+    min_calls=5,
+    failure_rate=0.5,
+    slow_call_ms=86_400_000,
+    slow_call_rate=1.0,
+    open_s=10.0,
+    half_open_calls=1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a poll says of its sender; two polls that say the same need not follow at once."""
+
+    etag: str | None = None
+    applied: str | None = None
+    rejected: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the control plane answered; `was_held` when it kept the poll waiting as asked."""
+
+    status: int
+    etag: str
+    body: bytes
+    was_held: bool
+
+
+class Unavailable(Exception):
+    """No usable answer. `retry_after_s` is what the server asked for, if it did.
+
+    `is_refusal` when the control plane is up but will not serve this client (401, 403, 404).
+    """
+
+    def __init__(
+        self, reason: str, *, retry_after_s: float | None = None, is_refusal: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+        self.is_refusal = is_refusal
+
+
+class ControlPlane:
+    """Polls the config API for one service.
+
+    Args:
+        url: the control plane's address, without a path.
+        clock: learns the server's time from every answer.
+        transport: replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        environment: str,
+        service: str,
+        *,
+        token: str,
+        clock: ServerClock,
+        transport: httpx.AsyncBaseTransport | None = None,
+        monotonic: Clock = monotonic_s,
+    ) -> None:
+        path = f"/config/v1/{quote(environment, safe='')}/{quote(service, safe='')}"
+        self._url = url.rstrip("/") + path
+        self._clock = clock
+        self._monotonic = monotonic
+        self._transport = transport
+        self._headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "User-Agent": f"tidegate/{_sdk_version()} python/{platform.python_version()}",
+        }
+        self._http: httpx.AsyncClient | None = None
+        self.circuit = Breaker(_CIRCUIT, monotonic)
+
+    async def poll(self, instance: str, said: Said, wait_s: float) -> Answer:
+        """Ask once, waiting for a change for at most `wait_s`.
+
+        Raises:
+            Unavailable: no answer, an error, or the circuit is open.
+        """
+        permit = self.circuit.allow()
+        if permit is None:
+            # One second at least: when open_s is over, another poll may hold the only probe.
+            raise Unavailable("its circuit is open", retry_after_s=self.circuit.retry_after_s or 1)
+        started_s = self._monotonic()
+        try:
+            answer = await self._ask(self._headers | headers_of(instance, said, wait_s), wait_s)
+        except Unavailable as problem:
+            self.circuit.record(problem.is_refusal, 0.0, permit)
+            raise
+        except (httpx.HTTPError, TimeoutError) as problem:
+            self.circuit.record(False, 0.0, permit)
+            raise Unavailable(f"{type(problem).__name__}: {problem}".rstrip(": ")) from problem
+        except BaseException:
+            self.circuit.cancel(permit)
+            raise
+        self.circuit.record(True, 0.0, permit)
+        held_s = self._monotonic() - started_s
+        return Answer(answer.status, answer.etag, answer.body, held_s * 2.0 >= wait_s > 0.0)
+
+    async def close(self) -> None:
+        """Give the connection up."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def _ask(self, headers: dict[str, str], wait_s: float) -> Answer:
+        if self._http is None:
+            self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
+        patience_s = wait_s + _ANSWER_S
+        timeout = httpx.Timeout(patience_s, connect=_CONNECT_S, pool=_CONNECT_S)
+        sent_s = self._clock.elapsed_s()
+        async with (
+            asyncio.timeout(patience_s + _CONNECT_S),
+            self._http.stream("GET", self._url, headers=headers, timeout=timeout) as response,
+        ):
+            self._clock.observe(response.headers.get("date"), sent_s=sent_s)
+            body = await _read(response)
+        etag = parse_etag(response.headers.get("etag", ""))
+        if response.status_code == 304 or (response.status_code == 200 and etag):
+            return Answer(response.status_code, etag, body, was_held=False)
+        raise Unavailable(
+            f"HTTP {response.status_code} {_detail(body)}".rstrip(),
+            retry_after_s=retry_after_s(response.headers.get("retry-after"), self._clock.now_s()),
+            is_refusal=400 <= response.status_code < 500 and response.status_code != 429,
+        )
+
+
+def headers_of(instance: str, said: Said, wait_s: float) -> dict[str, str]:
+    """The headers of a poll; a rejected tag is known too, so only a third one is news."""
+    headers = {"Tidegate-Instance": instance}
+    known = [f'"{tag}"' for tag in (said.etag, said.rejected) if tag is not None]
+    if said.etag is not None:
+        headers["If-None-Match"] = ", ".join(known)
+    if said.applied is not None:
+        headers["Tidegate-Applied"] = f'"{said.applied}"'
+    if said.rejected is not None:
+        headers["Tidegate-Rejected"] = f'"{said.rejected}"; reason="{_quotable(said.reason)}"'
+    if wait_s >= 1.0:
+        headers["Prefer"] = f"wait={int(wait_s)}"
+    return headers
+
+
+def _quotable(reason: str) -> str:
+    """At most 300 printable ASCII characters, quoted as HTTP wants them."""
+    printable = re.sub(r"[^\x20-\x7e]+", " ", reason)[:300]
+    return printable.replace("\\", "\\\\").replace('"', '\\"')
+
+
+async def _read(response: httpx.Response) -> bytes:
+    chunks = bytearray()
+    async for chunk in response.aiter_bytes():
+        chunks += chunk
+        if len(chunks) > MAX_BODY_BYTES:
+            raise Unavailable(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(chunks)
+
+
+def _detail(body: bytes) -> str:
+    return body[:200].decode("utf-8", "replace")
+
+
+def _sdk_version() -> str:
+    try:
+        return version("tidegate")
+    except PackageNotFoundError:
+        return "unknown"
