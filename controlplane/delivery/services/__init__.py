@@ -1,0 +1,1 @@
+"""What keeps snapshots current, and what writes down where they arrived."""

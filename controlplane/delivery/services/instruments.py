@@ -1,0 +1,85 @@
+"""Our own metrics of delivery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controlplane.delivery.hotpath.app import ConfigApp
+from controlplane.delivery.hotpath.reports import ReportBuffer
+from controlplane.kernel.instruments import REGISTRY, counter, histogram
+
+PUBLISH_TO_SWAP = histogram(
+    "tidegate_delivery_publish_to_swap_seconds",
+    "From the time of a publication until this process serves it.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+REPORTS_WRITTEN = counter(
+    "tidegate_delivery_reports_written_total", "Instance reports written to the database."
+)
+FEED_FAILURES = counter(
+    "tidegate_delivery_feed_failures_total", "Failed reads, writes and hint connections.", ("what",)
+)
+
+
+class PlaneCollector(Collector):
+    """Reads the hot path's own counts when scraped, so that a poll pays one addition."""
+
+    def __init__(self) -> None:
+        self._app: ConfigApp | None = None
+        self._reports: ReportBuffer | None = None
+        self._age_s: Callable[[], float] = lambda: 0.0
+
+    def watch(
+        self, app: ConfigApp, reports: ReportBuffer, confirmed_at_unix: Callable[[], float]
+    ) -> None:
+        """Report on this plane from now on."""
+        self._app = app
+        self._reports = reports
+        self._age_s = lambda: max(0.0, time.time() - confirmed_at_unix())
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the families without a plane to read."""
+        yield from _families()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the present figures; nothing before there is a plane."""
+        if self._app is None or self._reports is None:
+            return
+        polls, parked, age, dropped = _families()
+        counts = dict(self._app.answer_counts)
+        counts[304] = counts.get(304, 0) + self._app.unchanged_count
+        for status, count in sorted(counts.items()):
+            polls.add_metric([str(status)], count)
+        parked.add_metric([], self._app.parked_count)
+        age.add_metric([], self._age_s())
+        dropped.add_metric([], self._reports.dropped_count)
+        yield from (polls, parked, age, dropped)
+
+
+def _families() -> tuple[
+    CounterMetricFamily, GaugeMetricFamily, GaugeMetricFamily, CounterMetricFamily
+]:
+    return (
+        CounterMetricFamily(
+            "tidegate_delivery_polls", "Answers of the config API by status.", labels=["status"]
+        ),
+        GaugeMetricFamily(
+            "tidegate_delivery_parked_connections", "Long-polls held now.", labels=[]
+        ),
+        GaugeMetricFamily(
+            "tidegate_delivery_feed_age_seconds",
+            "Since the database last confirmed the snapshots.",
+            labels=[],
+        ),
+        CounterMetricFamily(
+            "tidegate_delivery_reports_dropped", "Instance reports beyond the bounds.", labels=[]
+        ),
+    )
+
+
+PLANE = PlaneCollector()
+REGISTRY.register(PLANE)

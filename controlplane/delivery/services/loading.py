@@ -1,0 +1,85 @@
+"""Publications and tokens from the database, as the values the hot path is filled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from controlplane.access.selectors import list_service_tokens
+from controlplane.delivery.domain.snapshot import PublishedPolicy, ScheduledPolicy
+from controlplane.delivery.hotpath.auth import TokenRecord
+from controlplane.policies.models import Publication
+from controlplane.policies.selectors.publications import (
+    list_newest_publications,
+    newest_sequence,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is new since the last look, and every token that is valid now.
+
+    `sequence` is how far the look went; `unreadable` are rows that are no publication of ours,
+    as (sequence, what is wrong).
+    """
+
+    publications: tuple[PublishedPolicy, ...]
+    tokens: tuple[TokenRecord, ...]
+    sequence: int
+    unreadable: tuple[tuple[int, str], ...] = ()
+
+
+def read_changes(*, after_sequence: int, now: datetime) -> Changes:
+    """Return the newest publication of every service with one after `after_sequence`.
+
+    Publications become visible in the order of their sequences, so nothing below the highest one
+    seen can turn up later. When nothing changed this costs two small queries.
+    """
+    tokens = tuple(
+        TokenRecord(
+            token_hash=token.token_hash,
+            environment=token.environment,
+            service=token.service,
+            expires_at_unix=token.expires_at.timestamp() if token.expires_at else None,
+        )
+        for token in list_service_tokens(now=now)
+    )
+    if newest_sequence() <= after_sequence:
+        return Changes((), tokens, after_sequence)
+    publications: list[PublishedPolicy] = []
+    unreadable: list[tuple[int, str]] = []
+    rows = list_newest_publications(after_sequence=after_sequence)
+    for row in rows:
+        try:
+            publications.append(published_policy(row))
+        except (KeyError, TypeError, ValueError) as error:
+            # One row that somebody damaged by hand must not keep the others from being served.
+            unreadable.append((row.sequence, repr(error)))
+    reached = max((row.sequence for row in rows), default=after_sequence)
+    return Changes(tuple(publications), tokens, reached, tuple(unreadable))
+
+
+def published_policy(publication: Publication) -> PublishedPolicy:
+    """Return a row of the publications table as a value."""
+    return PublishedPolicy(
+        environment=publication.environment,
+        service=publication.service_slug,
+        version=publication.version_number,
+        sequence=publication.sequence,
+        etag=publication.etag,
+        issued_at=publication.issued_at,
+        policy=publication.policy,
+        scheduled=tuple(scheduled_policy(entry) for entry in publication.scheduled),
+    )
+
+
+def scheduled_policy(entry: Mapping[str, Any]) -> ScheduledPolicy:
+    """Return one entry of a publication's `scheduled` as a value."""
+    return ScheduledPolicy(
+        at=datetime.fromisoformat(entry["at"]),
+        reason=entry["reason"],
+        etag=entry["etag"],
+        policy=entry["policy"],
+    )

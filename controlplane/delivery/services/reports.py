@@ -1,0 +1,142 @@
+"""Batched writes of what instances said in their polls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from django.db import transaction
+
+from controlplane.delivery.domain.etags import claimed_position
+from controlplane.delivery.hotpath.reports import InstanceNote, Mark
+from controlplane.delivery.models import Acknowledgement, InstanceReport
+from controlplane.policies.selectors.publications import list_publications_by_sequence
+from controlplane.registry.services.instances import InstanceSighting, record_instances
+
+Position = tuple[int, int]
+
+_REPORT_FIELDS = [
+    "etag", "sequence", "step", "state", "rejected_etag", "reason", "fetched_at", "applied_at",
+    "sdk",
+]  # fmt: skip
+
+
+def write_reports(notes: Sequence[InstanceNote]) -> int:
+    """Write one batch in one transaction; return how many answers to publications were new.
+
+    The number of statements does not grow with the batch. Writing a batch twice changes nothing:
+    instances and reports are upserted, and the first answer of an instance to a publication stays.
+    """
+    if not notes:
+        return 0
+    positions = _known_positions(notes)
+    with transaction.atomic():
+        ids = record_instances(
+            [
+                InstanceSighting(
+                    environment=note.environment,
+                    service_slug=note.service,
+                    instance_id=note.instance_id,
+                    seen_at=_instant(note.seen_at_unix),
+                )
+                for note in notes
+            ]
+        )
+        _write_states([note for note in notes if note.has_report], ids, positions)
+        return _write_acknowledgements(notes, positions)
+
+
+def _write_states(
+    notes: Sequence[InstanceNote],
+    ids: Mapping[tuple[str, str, str], int],
+    positions: Mapping[str, Position],
+) -> None:
+    by_pk = {ids[note.environment, note.service, note.instance_id]: note for note in notes}
+    reports = {
+        report.instance_id: report
+        for report in InstanceReport.objects.filter(instance_id__in=by_pk)
+    }
+    for pk, note in by_pk.items():
+        report = reports.setdefault(pk, InstanceReport(instance_id=pk, state="fetched"))
+        _update_state(report, note, positions)
+    InstanceReport.objects.bulk_create(
+        reports.values(),
+        update_conflicts=True,
+        unique_fields=["instance"],
+        update_fields=_REPORT_FIELDS,
+        batch_size=500,
+    )
+
+
+def _update_state(
+    report: InstanceReport, note: InstanceNote, positions: Mapping[str, Position]
+) -> None:
+    report.sdk = note.sdk
+    if note.fetched_at_unix is not None:
+        report.fetched_at = _instant(note.fetched_at_unix)
+    for mark in note.marks:
+        if mark.outcome == "applied":
+            if report.etag != mark.etag:
+                report.applied_at = _instant(mark.at_unix)
+            position = _position(mark, positions)
+            report.etag = mark.etag
+            report.sequence, report.step = position or (None, 0)
+            report.state, report.rejected_etag, report.reason = "applied", "", ""
+        else:
+            # Of one poll the rejection comes second: it enforces the old and refuses the new.
+            report.state, report.rejected_etag, report.reason = "rejected", mark.etag, mark.reason
+
+
+def _write_acknowledgements(
+    notes: Iterable[InstanceNote], positions: Mapping[str, Position]
+) -> int:
+    rows = []
+    for note in notes:
+        for mark in note.marks:
+            position = _position(mark, positions)
+            if position is not None:
+                rows.append(
+                    Acknowledgement(
+                        environment=note.environment,
+                        service_slug=note.service,
+                        sequence=position[0],
+                        instance_id=note.instance_id,
+                        outcome=mark.outcome,
+                        reason=mark.reason,
+                        at=_instant(mark.at_unix),
+                    )
+                )
+    Acknowledgement.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
+    return len(rows)
+
+
+def _known_positions(notes: Iterable[InstanceNote]) -> dict[str, Position]:
+    """Find the publications of tags that this process never served, such as after a restart.
+
+    What a tag claims is believed only when a publication has exactly that tag; the rest stays
+    text without a sequence.
+    """
+    claims: dict[str, Position] = {}
+    for note in notes:
+        for mark in note.marks:
+            if mark.sequence is None and (claim := claimed_position(mark.etag)) is not None:
+                claims[mark.etag] = claim
+    if not claims:
+        return {}
+    sequences = sorted({sequence for sequence, _ in claims.values()})
+    tags = {
+        etag
+        for publication in list_publications_by_sequence(sequences)
+        for etag in (publication.etag, *(later["etag"] for later in publication.scheduled))
+    }
+    return {etag: claim for etag, claim in claims.items() if etag in tags}
+
+
+def _position(mark: Mark, positions: Mapping[str, Position]) -> Position | None:
+    if mark.sequence is not None:
+        return (mark.sequence, mark.step)
+    return positions.get(mark.etag)
+
+
+def _instant(at_unix: float) -> datetime:
+    return datetime.fromtimestamp(at_unix, UTC)

@@ -1,0 +1,1 @@
+"""Reads of policies: publications, effective policies and their history."""

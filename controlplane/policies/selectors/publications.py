@@ -1,0 +1,50 @@
+"""Reads of publications, as delivery needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import Max
+
+from controlplane.policies.models import Publication
+
+
+def newest_sequence() -> int:
+    """Return the highest sequence published so far; 0 when there is none."""
+    highest = Publication.objects.aggregate(highest=Max("sequence"))["highest"]
+    return int(highest or 0)
+
+
+def list_newest_publications(*, after_sequence: int = 0) -> list[Publication]:
+    """Return the newest publication of each service and fleet default, by sequence; one query.
+
+    Only those after `after_sequence`: with what the caller already has, that is everything.
+    """
+    newest = (
+        Publication.objects.filter(sequence__gt=after_sequence)
+        .order_by()
+        .values("environment", "service_slug")
+        .annotate(highest=Max("sequence"))
+        .values("highest")
+    )
+    return list(Publication.objects.filter(sequence__in=newest).order_by("sequence"))
+
+
+def list_publications_by_sequence(sequences: Iterable[int]) -> list[Publication]:
+    """Return the publications with these sequences, oldest first, without policies; one query."""
+    return list(
+        Publication.objects.filter(sequence__in=list(sequences))
+        .defer("policy")
+        .order_by("sequence")
+    )
+
+
+def list_newest_positions(environment: str) -> dict[str, int]:
+    """Return the newest sequence of each service; "" is the fleet default; one query."""
+    rows = (
+        Publication.objects.filter(environment=environment)
+        .order_by()
+        .values("service_slug")
+        .annotate(highest=Max("sequence"))
+    )
+    return {row["service_slug"]: row["highest"] for row in rows}
