@@ -9,7 +9,7 @@ from typing import Literal
 from controlplane.telemetry.selectors import PictureRead
 
 FreshnessState = Literal["live", "stale", "unavailable"]
-STALE_AFTER_S = 15  # three intervals of the collector
+STALE_AFTER_S = 20  # three intervals of the collector, and the lag of the scrapes it reads
 
 
 @dataclass(frozen=True, slots=True)

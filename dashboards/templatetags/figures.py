@@ -149,3 +149,17 @@ def moment(at: datetime | None) -> str:
         return MISSING
     utc = at.astimezone(UTC)
     return _time(at, f"{utc.day} {utc:%b %H:%M}")
+
+
+@register.filter
+def percent_exact(ratio: float | None) -> str:
+    """0.999 -> "99.9%", 0.9995 -> "99.95%": targets, which rounding would falsify."""
+    return MISSING if ratio is None else f"{round(ratio * 100, 6):g}%"
+
+
+@register.filter
+def factor(value: float | None) -> str:
+    """A burn rate: "0.4×", "14.2×", "120×"."""
+    if value is None:
+        return MISSING
+    return f"{value:,.1f}×" if value < 100 else f"{value:,.0f}×"

@@ -1,0 +1,273 @@
+"""RED charts of one service, or of one of its endpoints, with every policy change marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from controlplane.policies.selectors import Change, list_changes
+from controlplane.registry.selectors import get_service
+from controlplane.slo.selectors import service_status
+from controlplane.telemetry.domain.series import Series
+from controlplane.telemetry.domain.signals import Breakdown, Signal
+from controlplane.telemetry.services.ranges import RangeRead, read_range
+from dashboards.charts.theme import CYCLE
+from dashboards.charts.timeseries import Line, Marker, Reference, timeseries
+from dashboards.presenters.change_words import change_words
+from dashboards.presenters.ranges import RangeChoice, current_range, range_choices
+from dashboards.presenters.values import changed_fields
+from dashboards.templatetags.figures import latency, percent, percent_exact, rate, times
+
+STATUS_TOKENS = {"2xx": "ok", "3xx": "muted", "4xx": "warn", "5xx": "crit"}
+QUANTILE_TOKENS = {"p50": "ok", "p95": "warn", "p99": "crit"}
+MARKED_CHANGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One entry of a legend."""
+
+    token: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChartCard:
+    """One chart: its headline, figure and legend, or why there is none."""
+
+    key: str
+    title: str
+    headline: str
+    summary: str
+    figure: dict[str, Any] | None
+    legend: tuple[Key, ...]
+    note: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCharts:
+    """The region with all charts of one service."""
+
+    service_slug: str
+    endpoint: str
+    endpoints: tuple[str, ...]
+    ranges: tuple[RangeChoice, ...]
+    range_key: str
+    cards: tuple[ChartCard, ...]
+    markers: tuple[Marker, ...]
+    state: str
+    reason: str
+    as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What all charts have in common."""
+
+    environment: str
+    service_slug: str
+    endpoint: str
+    range_s: int
+    now: datetime
+    markers: tuple[Marker, ...]
+
+    def read(self, signal: Signal, by: Breakdown | None = None) -> RangeRead:
+        return read_range(
+            signal, self.environment, self.service_slug, range_s=self.range_s, now=self.now, by=by
+        )
+
+    def of_endpoint(self, signal: Signal, name: str) -> tuple[RangeRead, list[Series]]:
+        read = self.read(signal, Breakdown.ENDPOINT)
+        found = [Series(name, each.points) for each in read.series if each.name == self.endpoint]
+        return read, found
+
+
+def present_charts(
+    *, environment: str, service_slug: str, asked_range: str, endpoint: str, now: datetime
+) -> ServiceCharts:
+    """Read every chart of the service.
+
+    Raises:
+        NotFound: no such service.
+    """
+    service = get_service(environment, service_slug)
+    endpoints = tuple(f"{each.method} {each.route}" for each in service.endpoints.all())
+    ranges = range_choices(asked_range)
+    chosen = current_range(ranges)
+    since = now - timedelta(seconds=chosen.seconds)
+    changes = list_changes(environment, service=service_slug, since=since, limit=MARKED_CHANGES)
+    ask = _Ask(
+        environment=environment,
+        service_slug=service_slug,
+        endpoint=endpoint if endpoint in endpoints else "",
+        range_s=chosen.seconds,
+        now=now,
+        markers=tuple(marker_of(change) for change in changes),
+    )
+    reads: list[RangeRead] = []
+    cards = (
+        _rate(ask, reads),
+        _errors(ask, reads),
+        _duration(ask, reads),
+        _attempts(ask, reads),
+    )
+    worst = _worst(reads)
+    return ServiceCharts(
+        service_slug=service_slug,
+        endpoint=ask.endpoint,
+        endpoints=endpoints,
+        ranges=ranges,
+        range_key=chosen.key,
+        cards=cards,
+        markers=ask.markers,
+        state=worst.state,
+        reason=worst.reason or "",
+        as_of=worst.as_of,
+    )
+
+
+def marker_of(change: Change) -> Marker:
+    """ "02:19 oncall: override opened: retry.budget.ratio none → 10%"."""
+    fields = changed_fields(change.changes)
+    detail = "".join(f"<br>{each.path} {each.before} → {each.after}" for each in fields[:3])
+    more = f"<br>and {len(fields) - 3} more" if len(fields) > 3 else ""
+    reason = f"<br>{change.reason}" if change.reason else ""
+    text = f"{change.at:%H:%M} {change.actor}: {change_words(change)}{detail}{more}{reason}"
+    return Marker(at=change.at, text=text)
+
+
+def _rate(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
+    if ask.endpoint:
+        read, series = ask.of_endpoint(Signal.RATE, "requests")
+        lines = [Line(each.name, "info", each.points) for each in series]
+    else:
+        read = ask.read(Signal.RATE, Breakdown.STATUS_CLASS)
+        lines = [
+            Line(each.name, STATUS_TOKENS.get(each.name, "info"), each.points)
+            for each in read.series
+        ]
+    reads.append(read)
+    total = _sum_last(lines)
+    return _card(ask, read, lines, key="rate", title="Rate", headline=f"{rate(total)} /s",
+                 number_format=",.2~s", note="requests per second")  # fmt: skip
+
+
+def _errors(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
+    if ask.endpoint:
+        read, series = ask.of_endpoint(Signal.ERROR_RATIO, "errors")
+    else:
+        read = ask.read(Signal.ERROR_RATIO)
+        series = list(read.series)
+    reads.append(read)
+    target = _availability_target(ask)
+    lines = [Line("errors", "crit", each.points) for each in series[:1]]
+    references = [] if target is None else [Reference(1 - target, "objective")]
+    note = "share of requests that failed"
+    if target is not None:
+        note += f" · objective {percent_exact(target)} dashed"
+    return _card(ask, read, lines, key="errors", title="Errors",
+                 headline=percent(_last(lines)), number_format=".1%", note=note,
+                 references=references, least_top=0.01)  # fmt: skip
+
+
+def _duration(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
+    if ask.endpoint:
+        found: list[Series] = []
+        for signal, name in ((Signal.P50, "p50"), (Signal.P95, "p95"), (Signal.P99, "p99")):
+            read, series = ask.of_endpoint(signal, name)
+            reads.append(read)
+            found += series
+    else:
+        read = ask.read(Signal.LATENCY)
+        reads.append(read)
+        found = list(read.series)
+    lines = [Line(s.name, QUANTILE_TOKENS.get(s.name, "info"), s.points) for s in found]
+    now_by_name = {line.name: _last([line]) for line in lines}
+    headline = f"p95 {latency(now_by_name.get('p95'))} · p99 {latency(now_by_name.get('p99'))}"
+    return _card(ask, read, lines, key="duration", title="Duration", headline=headline,
+                 number_format=".2~s", note="seconds", least_top=0.05)  # fmt: skip
+
+
+def _attempts(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
+    sent = ask.read(Signal.ATTEMPTS_PER_REQUEST, Breakdown.DEPENDENCY)
+    received = ask.read(Signal.ATTEMPTS_RECEIVED)
+    reads += [sent, received]
+    lines = [
+        Line(f"to {each.name}", CYCLE[index % len(CYCLE)], each.points)
+        for index, each in enumerate(sent.series)
+    ]
+    lines += [Line("received", "accent", each.points) for each in received.series[:1]]
+    worst = max((value for line in lines if (value := _last([line])) is not None), default=None)
+    return _card(ask, sent if sent.series else received, lines, key="attempts",
+                 title="Attempts per request", headline=times(worst), number_format=".2~f",
+                 note="1.1 dashed: what a 10% retry budget allows",
+                 references=[Reference(1.1, "10% retry budget")], least_top=1.5)  # fmt: skip
+
+
+def _card(
+    ask: _Ask,
+    read: RangeRead,
+    lines: Sequence[Line],
+    *,
+    key: str,
+    title: str,
+    headline: str,
+    number_format: str,
+    note: str,
+    references: Sequence[Reference] = (),
+    least_top: float = 0.0,
+) -> ChartCard:
+    has_points = any(value is not None for line in lines for _, value in line.points)
+    end_s = ask.now.timestamp()
+    figure = (
+        timeseries(
+            lines,
+            start_s=end_s - ask.range_s,
+            end_s=end_s,
+            number_format=number_format,
+            markers=ask.markers,
+            references=references,
+            least_top=least_top,
+        )
+        if has_points
+        else None
+    )
+    return ChartCard(
+        key=key,
+        title=title,
+        headline=headline if has_points else "—",
+        summary=f"{title} over time. Now: {headline}.",
+        figure=figure,
+        legend=tuple(Key(line.token, line.name) for line in lines),
+        note=note,
+        state=read.state if has_points or read.state == "unavailable" else "empty",
+        reason=read.reason or "",
+    )
+
+
+def _availability_target(ask: _Ask) -> float | None:
+    status = service_status(ask.environment).get(ask.service_slug)
+    objectives = () if status is None else status.objectives
+    return next((each.target for each in objectives if each.name == "availability"), None)
+
+
+def _last(lines: Sequence[Line]) -> float | None:
+    for line in lines:
+        for _, value in reversed(line.points):
+            if value is not None:
+                return value
+    return None
+
+
+def _sum_last(lines: Sequence[Line]) -> float | None:
+    known = [value for line in lines if (value := _last([line])) is not None]
+    return sum(known) if known else None
+
+
+def _worst(reads: Sequence[RangeRead]) -> RangeRead:
+    order = {"live": 0, "stale": 1, "unavailable": 2}
+    return max(reads, key=lambda read: order.get(read.state, 0))
