@@ -1,6 +1,5 @@
 """Typed reading of a JSON document: every refusal names the path and what would be right."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -37,8 +36,8 @@ class Block:
         value = self._required(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refusal(name, f"expected a number, not {_kind(value)}")
-        if not math.isfinite(value) or not low <= value <= high:
-            raise self._refusal(name, f"{value} is outside {low:g} to {high:g}")
+        if not low <= value <= high:  # NaN is nowhere
+            raise self._refusal(name, f"{_shown(value)} is outside {low:g} to {high:g}")
         return float(value)
 
     def integer(self, name: str, low: int, high: int) -> int:
@@ -113,6 +112,11 @@ class Block:
             escaped = name.replace("\\", "\\\\").replace('"', '\\"')
             return f'{self.path}["{escaped}"]'
         return f"{self.path}.{name}" if self.path else name
+
+
+def _shown(value: float) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else f"{text[:20]}..."
 
 
 def _kind(value: object) -> str:

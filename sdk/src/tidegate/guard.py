@@ -219,25 +219,38 @@ class Guard:
         self, endpoint: Endpoint, request: RequestContext, now_s: float
     ) -> Refusal | None:
         taken: list[TokenBucket] = []
-        tenant = request.tenant
+        refusal = None
+        if request.tenant:
+            refusal = self._refuse_by_tenant(endpoint, request, taken, now_s)
+        return refusal or self._refuse_by_total(endpoint, request, taken, now_s)
+
+    def _refuse_by_tenant(
+        self, endpoint: Endpoint, request: RequestContext, taken: list[TokenBucket], now_s: float
+    ) -> Refusal | None:
         for layer in endpoint.layers:
-            bucket = layer.tenants.bucket_of(tenant, now_s) if tenant and layer.tenants else None
-            if bucket is None:
+            tenants = layer.tenants
+            bucket = None if tenants is None else tenants.bucket_of(request.tenant, now_s)
+            if tenants is None or bucket is None:
                 continue
             if bucket.take(now_s):
                 taken.append(bucket)
-            elif layer.tenants and layer.tenants.enforced:
+            elif tenants.enforced:
                 return _refused(bucket, "tenant_rate", taken, now_s)
             else:
                 self._count_shadow("tenant_rate", endpoint, request)
+        return None
+
+    def _refuse_by_total(
+        self, endpoint: Endpoint, request: RequestContext, taken: list[TokenBucket], now_s: float
+    ) -> Refusal | None:
         for layer in endpoint.layers:
-            bucket = layer.rate
-            if bucket is None:
+            rate = layer.rate
+            if rate is None:
                 continue
-            if bucket.take(now_s):
-                taken.append(bucket)
+            if rate.take(now_s):
+                taken.append(rate)
             elif layer.rate_enforced:
-                return _refused(bucket, "rate", taken, now_s)
+                return _refused(rate, "rate", taken, now_s)
             else:
                 self._count_shadow("rate", endpoint, request)
         return None

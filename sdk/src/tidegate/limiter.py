@@ -122,7 +122,9 @@ class TenantBuckets:
             for name, bucket in known.items():
                 self._others[name] = _retuned(bucket, policy.default, now_s)
 
-    def __len__(self) -> int:
+    @property
+    def known(self) -> int:
+        """How many tenants have a bucket of their own."""
         return len(self._named) + len(self._others)
 
     def _newcomer(self, tenant: str, now_s: float) -> TokenBucket | None:
