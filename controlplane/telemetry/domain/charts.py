@@ -91,7 +91,7 @@ def _latency(scope: Scope) -> Chart:
         return tuple(
             series
             for title, q in wanted.items()
-            for series in _quantiles(grid, found[0], q, lambda _labels, title=title: title)
+            for series in _quantiles(grid, found[0], q, _always(title))
         )
 
     return Chart((query,), compose)
@@ -239,6 +239,10 @@ def _bound(trace: Trace) -> float | None:
 
 def _all(_labels: Mapping[str, str]) -> str | None:
     return ALL
+
+
+def _always(name: str) -> Name:
+    return lambda _labels: name
 
 
 def _label(label: str) -> Name:
