@@ -40,13 +40,14 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident(
         "slow_dependency",
         "fraud answers in 0.8 s instead of 30 ms, and payments waits for it",
-        "on payments, shorten the attempt timeout for fraud, or force its breaker open",
+        "on payments, shorten the attempt timeout for fraud to 100 ms: charges go on unscored",
         {"fraud": Fault(extra_median_ms=800, extra_sigma=0.3)},
     ),
     Incident(
         "error_burst",
         "45% of inventory's answers are 500",
-        "on checkout, lower the breaker's failure rate for inventory, so that it opens sooner",
+        "on checkout, lower the breaker's failure rate for inventory to 30%: it opens, and orders "
+        "go on without the stock check",
         {"inventory": Fault(error_ratio=0.45)},
     ),
     Incident(

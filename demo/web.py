@@ -33,6 +33,18 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class CallFailed(Exception):
+    """A dependency did not answer well; `answer` is what our caller should see.
+
+    `was_sent` is False when our own breaker refused the call.
+    """
+
+    def __init__(self, answer: Answer, *, was_sent: bool = True) -> None:
+        super().__init__(answer.body.get("error"))
+        self.answer = answer
+        self.was_sent = was_sent
+
+
 Handler = Callable[[Asked], Awaitable[Answer]]
 
 
@@ -73,7 +85,10 @@ class Application:
         for route, pattern in self._patterns:
             match = pattern.fullmatch(scope["path"])
             if match is not None and route.method == scope["method"]:
-                return await route.handler(_asked(scope, match.groupdict()))
+                try:
+                    return await route.handler(_asked(scope, match.groupdict()))
+                except CallFailed as problem:
+                    return problem.answer
         return Answer(404, {"error": "no such path"})
 
 

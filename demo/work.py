@@ -10,16 +10,8 @@ from collections.abc import Callable, Mapping
 import httpx
 
 from demo.faults import Fault, sample_ms
-from demo.web import Answer
+from demo.web import Answer, CallFailed
 from tidegate.errors import BreakerOpen, DeadlineExceeded
-
-
-class CallFailed(Exception):
-    """A dependency did not answer well; `answer` is what our caller should see."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.body.get("error"))
-        self.answer = answer
 
 
 class Work:
@@ -63,7 +55,10 @@ class Work:
         try:
             answer = await self._clients[dependency].request(method, path, headers=headers)
         except httpx.HTTPError as problem:
-            raise CallFailed(answer_to_failure(dependency, problem)) from problem
+            raise CallFailed(
+                answer_to_failure(dependency, problem),
+                was_sent=not isinstance(problem, BreakerOpen),
+            ) from problem
         if answer.status_code >= 400:
             raise CallFailed(answer_to_status(dependency, answer))
         found: Mapping[str, object] = answer.json()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from demo.web import Answer, Asked, Route
-from demo.work import CallFailed, Work
+from demo.web import Answer, Asked, CallFailed, Route
+from demo.work import Work
 
 
 def routes(work: Work) -> list[Route]:
