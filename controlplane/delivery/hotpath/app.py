@@ -118,7 +118,8 @@ class ConfigApp:
 
         Exactly what `_check` decides, for requests with nothing unusual in them: the known
         etag, one of each header, a valid token, nothing new to report, nothing to wait for.
-        Anything else returns None and is looked at in full. A test compares the two.
+        Anything else returns None and is looked at in full. A test compares the two. (The size of
+        headers nobody reads is not looked at: the server has read them already.)
         """
         slot = self._store.find_by_path(scope["path"])
         if slot is None or scope["method"] != "GET" or scope["query_string"]:
