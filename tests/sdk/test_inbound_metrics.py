@@ -94,8 +94,6 @@ async def test_routes_of_the_application_are_known_from_the_start() -> None:
 async def test_failures_have_a_zero_to_start_from() -> None:
     service = Service(policy(endpoints=PRODUCTS))
 
-    await service.get("/products/1")
-
     assert durations(service, "/products/{id}", 500) == 0
     assert durations(service, "/products/{id}", 503) == 0
     labels = 'reason="shed",http_route="/products/{id}",criticality="critical"'

@@ -16,7 +16,7 @@ from tidegate.policy import (
     RatePolicy,
     TenantsPolicy,
 )
-from tidegate.refusals import REASONS, Refusal
+from tidegate.refusals import REASONS, SHADOW_REASONS, Refusal
 from tidegate.routes import METHODS, OTHER_METHOD, OTHER_ROUTE, RouteTable, split_key
 from tidegate.series import Distribution
 from tidegate.shedding import SHED_FROM_LEVEL
@@ -103,12 +103,14 @@ class Endpoint:
     def prepare(self, criticality: Criticality) -> None:
         """Make the series that the first failures will count in, so that none is lost.
 
-        Done when the first request of this criticality comes: `increase()` needs a zero to
-        start from, and endpoints nobody calls should cost nothing.
+        `increase()` needs a zero to start from. Done at once for the endpoint's own
+        criticality, for others when the first such request comes; the second time does nothing.
         """
         self.prepared.add(criticality)
         for reason in REASONS:
             self._metrics.rejected.child(reason, self.route, criticality.value)
+        for reason in SHADOW_REASONS:
+            self._metrics.would_reject.child(reason, self.route, criticality.value)
         if self.route != OTHER_ROUTE:
             for status in _FIRST_STATUSES:
                 self.duration_of(status)
@@ -278,6 +280,7 @@ class Guard:
             endpoint.deadline_ms = own.deadline_ms
             endpoint.criticality = own.criticality
             endpoint.layers = (endpoint.limits, self._service)
+        endpoint.prepare(endpoint.criticality)
         endpoint.gates = tuple(layer.gate for layer in endpoint.layers if layer.gate is not None)
 
     def _watch(self) -> None:

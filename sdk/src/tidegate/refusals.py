@@ -17,6 +17,7 @@ REASONS = (
     "deadline",
     "draining",
 )
+SHADOW_REASONS = ("rate", "tenant_rate", "concurrency", "queue_full")
 
 _TITLES = {429: "Too Many Requests", 503: "Service Unavailable", 504: "Gateway Timeout"}
 
