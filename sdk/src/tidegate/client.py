@@ -148,9 +148,9 @@ class PolicyClient:
         """How far the control plane's clock is ahead of this machine's (negative: behind)."""
         return self._clock.skew_s
 
-    def subscribe(self, apply: Subscriber) -> None:
-        """Have `apply` called with each new policy; when it raises, the policy is rejected."""
-        self._in_force.subscribe(apply)
+    def subscribe(self, callback: Subscriber) -> None:
+        """Have `callback` called with each new policy; when it raises, the policy is rejected."""
+        self._in_force.subscribe(callback)
 
     async def start(self, *, first_answer_s: float = 2.0) -> None:
         """Put the copy on disk in force, then follow the control plane in the background.

@@ -30,8 +30,8 @@ class PolicySource(Protocol):
         """Where this process counts."""
         ...
 
-    def subscribe(self, apply: Callable[[Policy], None]) -> None:
-        """Have `apply` called with each new policy, before it counts as applied."""
+    def subscribe(self, callback: Callable[[Policy], None]) -> None:
+        """Have `callback` called with each new policy, before it counts as applied."""
         ...
 
 
@@ -53,15 +53,25 @@ class FixedPolicy:
         """Where this process counts."""
         return self._metrics
 
-    def subscribe(self, apply: Callable[[Policy], None]) -> None:
-        """Have `apply` called with each new policy."""
-        self._subscribers.append(apply)
+    @property
+    def sequence(self) -> int | None:
+        """None: nothing was published."""
+        return None
+
+    @property
+    def age_s(self) -> float | None:
+        """None: no control plane confirms it."""
+        return None
+
+    def subscribe(self, callback: Callable[[Policy], None]) -> None:
+        """Have `callback` called with each new policy."""
+        self._subscribers.append(callback)
 
     def change(self, policy: Policy) -> None:
         """Put another policy in force, in place."""
         self._policy = policy
-        for apply in self._subscribers:
-            apply(policy)
+        for callback in self._subscribers:
+            callback(policy)
 
 
 class Dependency:
