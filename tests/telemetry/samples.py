@@ -50,5 +50,3 @@ def fleet_rows(services: list[str]) -> dict[str, Rows]:
             ({"service": name, "tenant": "acme", "outcome": "limited"}, 1.0),
         ]
     return rows
-
-

@@ -119,9 +119,7 @@ def test_a_dead_source_is_asked_once_and_its_failure_is_recorded(now: datetime) 
 
     for seconds in (5, 10):
         with pytest.raises(SourceUnavailable):
-            collect_fleet(
-                environment="prod", source=source, now=now + timedelta(seconds=seconds)
-            )
+            collect_fleet(environment="prod", source=source, now=now + timedelta(seconds=seconds))
 
     status = read_status("prod")
     assert len(source.asked) == asked + 2
@@ -143,9 +141,8 @@ def test_a_source_that_dies_in_the_middle_of_a_tick_replaces_nothing(now: dateti
 
 
 def test_only_one_tick_runs_at_a_time_and_skipped_ones_are_counted() -> None:
-    with sole_collector("prod") as first:
-        with sole_collector("prod") as second:
-            assert (first, second) == (True, False)
+    with sole_collector("prod") as first, sole_collector("prod") as second:
+        assert (first, second) == (True, False)
 
     with sole_collector("prod") as third:
         assert third

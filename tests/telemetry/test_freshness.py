@@ -62,9 +62,7 @@ def test_a_stale_picture_names_prometheus_when_prometheus_is_down(now: datetime)
 
     assert read.state is Freshness.STALE
     assert read.picture is not None
-    assert read.reason == (
-        "Prometheus has not answered since 02:14:05 UTC. Connection refused."
-    )
+    assert read.reason == ("Prometheus has not answered since 02:14:05 UTC. Connection refused.")
 
 
 def test_a_stale_picture_names_the_worker_when_the_worker_is_down(now: datetime) -> None:

@@ -18,7 +18,7 @@ from controlplane.telemetry.domain.promql import (
     sum_by,
 )
 
-ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)))
+ANY_TEXT = st.text(st.characters(codec="utf-8"))
 LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"\Z')
 
 

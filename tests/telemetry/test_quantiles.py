@@ -10,7 +10,7 @@ INF = math.inf
 
 
 def test_a_quantile_is_interpolated_inside_its_bucket() -> None:
-    assert quantile(0.5, {0.1: 0.0, 0.2: 10.0, INF: 10.0}) == Quantile(pytest.approx(0.15))
+    assert quantile(0.5, {0.25: 0.0, 0.5: 10.0, INF: 10.0}) == Quantile(0.375)
 
 
 def test_a_quantile_beyond_the_last_finite_bucket_says_that_it_is_capped() -> None:
