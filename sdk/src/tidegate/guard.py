@@ -289,7 +289,7 @@ class Guard:
         self.metrics.ready.child().read_with(lambda: self.lifecycle.is_ready)
 
     def _waiting(self) -> Iterator[int]:
-        for limits in (self._service, *(known.limits for known in self._endpoints.values())):
+        for limits in (self._service, *(known.limits for known in list(self._endpoints.values()))):
             if limits.gate is not None:
                 yield limits.gate.waiting
 
