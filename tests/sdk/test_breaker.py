@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.sdk.inbound import FakeClock
 from tests.sdk.outbound import breaker_policy
-from tidegate.breaker import Breaker, BreakerState, WindowCounts
-from tidegate.outbound_policy import BreakerMode, WindowKind, WindowPolicy
+from tidegate.breaker import Breaker, BreakerState, Permit, WindowCounts
+from tidegate.outbound_policy import BreakerMode, BreakerPolicy, WindowKind, WindowPolicy
 
 
 def call(breaker: Breaker, *, ok: bool, duration_s: float = 0.01) -> bool:
@@ -21,6 +22,10 @@ def call(breaker: Breaker, *, ok: bool, duration_s: float = 0.01) -> bool:
     return True
 
 
+def state_of(breaker: Breaker) -> BreakerState:
+    return breaker.state
+
+
 def fail(breaker: Breaker, times: int) -> None:
     for _ in range(times):
         call(breaker, ok=False)
@@ -30,11 +35,11 @@ def test_it_opens_when_enough_calls_failed_and_not_before() -> None:
     breaker = Breaker(breaker_policy(min_calls=4, failure_rate=0.5), FakeClock())
 
     fail(breaker, 3)
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
     call(breaker, ok=True)
 
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
     assert not call(breaker, ok=True)
 
 
@@ -44,7 +49,7 @@ def test_slow_calls_open_it_although_they_succeed() -> None:
     for _ in range(4):
         call(breaker, ok=True, duration_s=0.5)
 
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
 
 def test_a_failure_rate_of_zero_opens_at_the_first_failure_never_on_successes() -> None:
@@ -52,10 +57,10 @@ def test_a_failure_rate_of_zero_opens_at_the_first_failure_never_on_successes() 
 
     for _ in range(10):
         call(breaker, ok=True)
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
     call(breaker, ok=False)
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
 
 def test_after_open_s_it_probes_with_a_bounded_number_of_calls() -> None:
@@ -68,7 +73,7 @@ def test_after_open_s_it_probes_with_a_bounded_number_of_calls() -> None:
     assert breaker.retry_after_s == pytest.approx(0.1)
 
     clock.advance(0.1)
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     assert [breaker.allow() is not None for _ in range(5)] == [True, True, False, False, False]
 
 
@@ -79,10 +84,10 @@ def test_it_closes_when_all_probes_passed_and_starts_with_an_empty_window() -> N
     clock.advance(15)
 
     call(breaker, ok=True)
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     call(breaker, ok=True)
 
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
     assert breaker.counts() == WindowCounts(0, 0, 0)
 
 
@@ -94,7 +99,7 @@ def test_it_reopens_as_soon_as_the_probes_cannot_pass_any_more() -> None:
 
     fail(breaker, 2)
 
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
     assert breaker.retry_after_s == pytest.approx(15)
 
 
@@ -109,10 +114,10 @@ def test_a_call_from_before_the_breaker_opened_does_not_judge_the_probes() -> No
     assert probe is not None
 
     breaker.record(False, 20.0, late)
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
 
     breaker.record(True, 0.01, probe)
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_a_cancelled_probe_gives_its_place_back() -> None:
@@ -150,7 +155,7 @@ def test_a_time_window_forgets_what_is_older() -> None:
     call(breaker, ok=False)
 
     assert breaker.counts() == WindowCounts(1, 1, 0)
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_a_count_window_forgets_the_oldest_calls() -> None:
@@ -167,7 +172,7 @@ def test_more_min_calls_than_a_count_window_holds_means_a_full_window() -> None:
 
     fail(breaker, 5)
 
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
 
 @pytest.mark.parametrize(
@@ -188,18 +193,18 @@ def test_shadow_goes_through_its_states_and_lets_every_call_through() -> None:
     clock = FakeClock()
     breaker = Breaker(breaker_policy(mode=BreakerMode.SHADOW), clock)
     fail(breaker, 4)
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
     permit = breaker.allow()
     assert permit is not None
     assert breaker.would_reject(permit)
     breaker.record(True, 0.01, permit)
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
     clock.advance(15)
     call(breaker, ok=True)
     call(breaker, ok=True)
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_leaving_forced_open_probes_before_it_trusts() -> None:
@@ -207,10 +212,10 @@ def test_leaving_forced_open_probes_before_it_trusts() -> None:
 
     breaker.retune(breaker_policy(half_open_calls=2))
 
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     call(breaker, ok=True)
     call(breaker, ok=True)
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_disabled_keeps_counting_so_enabling_finds_a_full_window() -> None:
@@ -220,7 +225,7 @@ def test_disabled_keeps_counting_so_enabling_finds_a_full_window() -> None:
     breaker.retune(breaker_policy())
     call(breaker, ok=False)
 
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
 
 def test_retuning_keeps_the_window() -> None:
@@ -232,7 +237,7 @@ def test_retuning_keeps_the_window() -> None:
     assert breaker.counts() == WindowCounts(4, 3, 0)
 
     call(breaker, ok=False)
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
 
 
 @pytest.mark.parametrize(
@@ -276,7 +281,7 @@ def test_retuning_open_s_moves_the_end_of_an_open_breaker() -> None:
 
     breaker.retune(breaker_policy(open_s=5))
 
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
 
 
 def test_fewer_probes_than_already_passed_close_it_at_once() -> None:
@@ -289,7 +294,7 @@ def test_fewer_probes_than_already_passed_close_it_at_once() -> None:
 
     breaker.retune(breaker_policy(half_open_calls=2))
 
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_changes_of_state_are_announced() -> None:
@@ -327,43 +332,63 @@ steps = st.lists(
 )
 
 
-@given(policies, steps)
-def test_whatever_happens_probes_and_window_stay_bounded(policy, happenings) -> None:  # type: ignore[no-untyped-def]
-    clock = FakeClock()
-    breaker = Breaker(policy, clock)
-    running = []
-    admitted_half_open = 0
-    for what, value in happenings:
+Happening = tuple[str, Any]
+
+
+class Story:
+    """A breaker to which things happen, checked after each."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self.clock = FakeClock()
+        self.breaker = Breaker(policy, self.clock)
+        self.running: list[Permit] = []
+        self.probes = 0  # since anything but another start happened
+
+    def tell(self, what: str, value: Any) -> None:
+        if what == "start":
+            self._start()
+            return
+        self.probes = 0
         if what == "advance":
-            clock.advance(value)
-            admitted_half_open = 0
-        elif what == "start":
-            was = breaker.state
-            permit = breaker.allow()
-            mode = breaker.policy.mode
-            if mode is BreakerMode.AUTO and was is BreakerState.OPEN:
-                assert permit is None
-            if mode in (BreakerMode.SHADOW, BreakerMode.DISABLED):
-                assert permit is not None
-            if was is BreakerState.HALF_OPEN and permit is not None:
-                admitted_half_open += 1
-                assert mode is BreakerMode.SHADOW or admitted_half_open <= 5
-            if permit is not None:
-                running.append(permit)
-        elif what == "finish" and running:
-            breaker.record(value, 0.01, running.pop())
-            admitted_half_open = 0
+            self.clock.advance(value)
         elif what == "retune":
-            breaker.retune(value)
-            admitted_half_open = 0
-        counts = breaker.counts()
+            self.breaker.retune(value)
+        elif self.running:
+            self.breaker.record(value, 0.01, self.running.pop())
+
+    def _start(self) -> None:
+        state, mode = self.breaker.state, self.breaker.policy.mode
+        permit = self.breaker.allow()
+        if mode in (BreakerMode.SHADOW, BreakerMode.DISABLED):
+            assert permit is not None
+        elif state in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
+            assert permit is None
+        elif state is BreakerState.HALF_OPEN:
+            self.probes += permit is not None
+            assert self.probes <= self.breaker.policy.half_open_calls
+        if permit is not None:
+            self.running.append(permit)
+
+
+@given(policies, steps)
+def test_whatever_happens_probes_and_window_stay_bounded(
+    policy: BreakerPolicy, happenings: list[Happening]
+) -> None:
+    story = Story(policy)
+
+    for what, value in happenings:
+        story.tell(what, value)
+
+        counts = story.breaker.counts()
+        window = story.breaker.policy.window
         assert 0 <= counts.failures <= counts.calls
-        if breaker.policy.window.kind is WindowKind.COUNT:
-            assert counts.calls <= breaker.policy.window.size
+        assert window.kind is WindowKind.TIME or counts.calls <= window.size
 
 
 @given(policies, st.floats(0, 100))
-def test_an_open_breaker_always_recovers_when_the_dependency_does(policy, waited_s: float) -> None:  # type: ignore[no-untyped-def]
+def test_an_open_breaker_always_recovers_when_the_dependency_does(
+    policy: BreakerPolicy, waited_s: float
+) -> None:
     clock = FakeClock()
     breaker = Breaker(dataclasses.replace(policy, mode=BreakerMode.AUTO), clock)
     fail(breaker, 100)
@@ -372,4 +397,4 @@ def test_an_open_breaker_always_recovers_when_the_dependency_does(policy, waited
     for _ in range(200):
         call(breaker, ok=True)
 
-    assert breaker.state is BreakerState.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
