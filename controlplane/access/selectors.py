@@ -115,7 +115,7 @@ def list_teams() -> list[Team]:
 def list_entries(
     *,
     environment: str | None = None,
-    service: str | None = None,
+    services: Iterable[str] | None = None,
     actor: str | None = None,
     actions: Iterable[str] | None = None,
     since: datetime | None = None,
@@ -129,8 +129,8 @@ def list_entries(
     entries = AuditEntry.objects.order_by("-number")
     if environment is not None:
         entries = entries.filter(environment=environment)
-    if service is not None:
-        entries = entries.filter(service=service)
+    if services is not None:
+        entries = entries.filter(service__in=list(services))
     if actor is not None:
         entries = entries.filter(Q(actor=actor) | Q(actor__startswith=f"{actor}/"))
     if actions is not None:

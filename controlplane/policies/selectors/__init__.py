@@ -1,1 +1,36 @@
-"""Reads of policies: publications, effective policies and their history."""
+"""Reads of policies: what is in force, where it comes from, and how it came to be."""
+
+from controlplane.policies.selectors.effective import (
+    OverrideRow,
+    current_fleet_default,
+    current_version,
+    effective_policy,
+    get_fleet_default,
+    get_override,
+    get_version,
+    list_effective_policies,
+    list_fleet_defaults,
+    list_overrides_in_force,
+    list_versions,
+    policy_layers,
+)
+from controlplane.policies.selectors.history import Change, list_changes
+from controlplane.policies.selectors.publications import latest_publication
+
+__all__ = [
+    "Change",
+    "OverrideRow",
+    "current_fleet_default",
+    "current_version",
+    "effective_policy",
+    "get_fleet_default",
+    "get_override",
+    "get_version",
+    "latest_publication",
+    "list_changes",
+    "list_effective_policies",
+    "list_fleet_defaults",
+    "list_overrides_in_force",
+    "list_versions",
+    "policy_layers",
+]

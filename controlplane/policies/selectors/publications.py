@@ -48,3 +48,21 @@ def list_newest_positions(environment: str) -> dict[str, int]:
         .annotate(highest=Max("sequence"))
     )
     return {row["service_slug"]: row["highest"] for row in rows}
+
+
+def latest_publication(environment_slug: str, service_slug: str) -> Publication | None:
+    """Return what the config API serves for a service now; None when it has none of its own.
+
+    `service_slug` is "" for the fleet default. One query.
+    """
+    return (
+        Publication.objects.filter(environment=environment_slug, service_slug=service_slug)
+        .order_by("-sequence")
+        .first()
+    )
+
+
+def list_published_slugs(environment_slug: str) -> set[str]:
+    """Return every service that has a publication, registered or not; "" is the fleet default."""
+    rows = Publication.objects.filter(environment=environment_slug).order_by()
+    return set(rows.values_list("service_slug", flat=True).distinct())

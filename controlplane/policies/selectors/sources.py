@@ -1,0 +1,124 @@
+"""What decides a policy: the fleet default, a version and open overrides, each read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.db.models import Max, OuterRef, Subquery
+
+from controlplane.policies.domain.resolve import Layer, Resolved, resolve
+from controlplane.policies.models import Override, PolicyVersion
+from controlplane.registry.models import Environment, Service
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySources:
+    """Everything that decides one service's policy, now and until its last override ends.
+
+    Overrides are oldest first, in the order of their commits. One that starts "later" by another
+    process's clock is in force all the same: overrides start when they are opened.
+    """
+
+    fleet_default: PolicyVersion | None
+    version: PolicyVersion | None = None
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def version_number(self) -> int:
+        """The number of the version; 0 when only the fleet default applies."""
+        return self.version.number if self.version is not None else 0
+
+    @property
+    def is_fleet_default_only(self) -> bool:
+        """Say whether nothing is particular to this service."""
+        return self.version is None and not self.overrides
+
+    def layers_at(self, moment: datetime) -> list[Layer]:
+        """Return the layers in force at `moment`, lowest first; the built-in one is implied."""
+        layers: list[Layer] = []
+        if self.fleet_default is not None:
+            label = f"fleet default v{self.fleet_default.number}"
+            layers.append(Layer("fleet_default", label, self.fleet_default.document))
+        if self.version is not None:
+            layers.append(Layer("version", f"v{self.version.number}", self.version.document))
+        for override in self.overrides:
+            if override.ends_at > moment:
+                layers.append(Layer("override", override_label(override), override.patch))
+        return layers
+
+    def resolve_at(self, moment: datetime) -> Resolved:
+        """Return the effective policy at `moment`."""
+        return resolve(self.layers_at(moment))
+
+    def ends_after(self, moment: datetime) -> list[datetime]:
+        """Return when overrides end, after `moment`, soonest first, each time once."""
+        return sorted({each.ends_at for each in self.overrides if each.ends_at > moment})
+
+    def without(self, override: Override) -> PolicySources:
+        """Return the sources as they are once `override` is gone."""
+        return replace(
+            self, overrides=tuple(each for each in self.overrides if each.pk != override.pk)
+        )
+
+    def with_override(self, override: Override) -> PolicySources:
+        """Return the sources with `override` in its place, or on top when it is new."""
+        known = [each.pk for each in self.overrides]
+        if override.pk is not None and override.pk in known:
+            kept = tuple(override if each.pk == override.pk else each for each in self.overrides)
+        else:
+            kept = (*self.overrides, override)
+        return replace(self, overrides=kept)
+
+
+def override_label(override: Override) -> str:
+    """Return what an override is called: "override 17"; "this override" before it has a number."""
+    return f"override {override.pk}" if override.pk is not None else "this override"
+
+
+def read_sources(service: Service, *, now: datetime) -> PolicySources:
+    """Return what decides a service's policy; three queries."""
+    return PolicySources(
+        fleet_default=newest_fleet_default(service.environment),
+        version=PolicyVersion.objects.filter(service=service).order_by("-number").first(),
+        overrides=tuple(
+            Override.objects.filter(service=service, closed_at=None, ends_at__gt=now).order_by("id")
+        ),
+    )
+
+
+def read_fleet_sources(environment: Environment, *, now: datetime) -> dict[str, PolicySources]:
+    """Return what decides the policy of every registered service, by name; four queries."""
+    fleet_default = newest_fleet_default(environment)
+    newest_number = (
+        PolicyVersion.objects.filter(service=OuterRef("service"))
+        .order_by()
+        .values("service")
+        .annotate(newest=Max("number"))
+        .values("newest")
+    )
+    versions = {
+        version.service_id: version
+        for version in PolicyVersion.objects.filter(
+            environment=environment, service__isnull=False, number=Subquery(newest_number)
+        )
+    }
+    overrides: dict[int, list[Override]] = {}
+    for override in Override.objects.filter(
+        service__environment=environment, closed_at=None, ends_at__gt=now
+    ).order_by("id"):
+        overrides.setdefault(override.service_id, []).append(override)
+    services = environment.services.order_by("slug").values_list("id", "slug")
+    return {
+        slug: PolicySources(fleet_default, versions.get(pk), tuple(overrides.get(pk, ())))
+        for pk, slug in services
+    }
+
+
+def newest_fleet_default(environment: Environment) -> PolicyVersion | None:
+    """Return the fleet default in force; None when nobody published one."""
+    return (
+        PolicyVersion.objects.filter(environment=environment, service=None)
+        .order_by("-number")
+        .first()
+    )

@@ -1,0 +1,23 @@
+"""The only writers of policies. Each is one transaction: rows, audit entry, publications."""
+
+from controlplane.policies.services.overrides import (
+    extend_override,
+    open_override,
+    revert_override,
+)
+from controlplane.policies.services.publishing import (
+    publish_fleet_default,
+    publish_version,
+    roll_back_fleet_default,
+    roll_back_version,
+)
+
+__all__ = [
+    "extend_override",
+    "open_override",
+    "publish_fleet_default",
+    "publish_version",
+    "revert_override",
+    "roll_back_fleet_default",
+    "roll_back_version",
+]
