@@ -211,6 +211,11 @@ async def ask(plane: Plane, path: str = CHECKOUT, **request: Any) -> Reply:
     return client.reply()
 
 
+def answer(plane: Plane, path: str = CHECKOUT, **request: Any) -> Reply:
+    """Send one request from a test that is not a coroutine, such as one with a database."""
+    return asyncio.run(ask(plane, path, **request))
+
+
 def begin(plane: Plane, client: Client, path: str = CHECKOUT, **request: Any) -> asyncio.Task[None]:
     """Send one request and go on without its answer."""
     return asyncio.ensure_future(

@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -25,13 +24,13 @@ from controlplane.delivery.domain.snapshot import PublishedPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord, TokenTable
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.store import SnapshotStore
-from controlplane.delivery.services.hints import HintListener
+from controlplane.delivery.services.hints import HintListener, connect_to
 from controlplane.delivery.services.instruments import (
     FEED_FAILURES,
     PUBLISH_TO_SWAP,
     REPORTS_WRITTEN,
 )
-from controlplane.delivery.services.loading import Changes, read_changes
+from controlplane.delivery.services.loading import Changes, Stamp, read_changes
 from controlplane.delivery.services.reports import write_reports
 from controlplane.delivery.services.snapshot_file import read_snapshot_file, write_snapshot_file
 from controlplane.kernel.channels import Channel
@@ -71,13 +70,14 @@ class Feed:
         self._clock = clock
         self._published: dict[tuple[str, str], PublishedPolicy] = {}
         self._token_records: tuple[TokenRecord, ...] = ()
+        self._tokens_stamp: Stamp | None = None
         self._after_sequence = 0
         self._is_file_due = False
         self._database_answers: bool | None = None
         self._reports_are_written = True
         self.confirmed_at_unix = 0.0
         self._wanted = asyncio.Event()
-        self._hints = HintListener(redis_url, self._wanted.set)
+        self._hints = HintListener(partial(connect_to, redis_url), self.hint)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="feed-write")
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,6 +113,10 @@ class Feed:
                 await self._save()
         self._reader.shutdown(wait=False, cancel_futures=True)
         self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def hint(self) -> None:
+        """Look at the database now instead of at the end of the present 2 s."""
+        self._wanted.set()
 
     async def sync(self) -> None:
         """Look at the database once and serve what is new."""
@@ -166,10 +170,7 @@ class Feed:
     def _read(self) -> Changes | DatabaseError:
         try:
             return _in_fresh_connection(
-                lambda: read_changes(
-                    after_sequence=self._after_sequence,
-                    now=datetime.fromtimestamp(self._clock(), UTC),
-                )
+                partial(read_changes, after_sequence=self._after_sequence, stamp=self._tokens_stamp)
             )
         except DatabaseError as error:
             return error
@@ -192,7 +193,8 @@ class Feed:
                 PUBLISH_TO_SWAP.observe(max(0.0, self._clock() - published.issued_at.timestamp()))
 
     def _put(self, found: Changes) -> None:
-        if found.tokens != self._token_records:
+        self._tokens_stamp = found.stamp
+        if found.tokens is not None:
             self._token_records = found.tokens
             self._tokens.replace(found.tokens)
             self._is_file_due = True
@@ -230,7 +232,7 @@ class Feed:
         if saved is None:
             return
         newest = max((published.sequence for published in saved.publications), default=0)
-        self._put(Changes(saved.publications, saved.tokens, newest))
+        self._put(Changes(saved.publications, newest, saved.tokens, stamp=None))
         self._is_file_due = False
         self.confirmed_at_unix = saved.confirmed_at_unix
         self._store.behind_since_unix = saved.confirmed_at_unix

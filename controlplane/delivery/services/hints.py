@@ -21,11 +21,16 @@ BACKOFF_MAX_S = 2.0
 logger = structlog.get_logger(__name__)
 
 
+def connect_to(url: str) -> Redis:
+    """Return a client that connects when it is first used, or fails within 2 s."""
+    return Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT_S)
+
+
 class HintListener:
     """Calls `on_hint` for every message, and once after each connect, for what it missed."""
 
-    def __init__(self, url: str, on_hint: Callable[[], None]) -> None:
-        self._url = url
+    def __init__(self, connect: Callable[[], Redis], on_hint: Callable[[], None]) -> None:
+        self._connect = connect
         self._on_hint = on_hint
         self._was_connected: bool | None = None
 
@@ -49,7 +54,7 @@ class HintListener:
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _listen(self) -> None:
-        client = Redis.from_url(self._url, socket_connect_timeout=CONNECT_TIMEOUT_S)
+        client = self._connect()
         try:
             async with client.pubsub() as subscription:
                 await subscription.subscribe(Channel.PUBLISHED.value, Channel.TOKENS.value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from controlplane.access.selectors import list_service_tokens
+from controlplane.access.selectors import list_service_tokens, service_tokens_stamp
 from controlplane.delivery.domain.snapshot import PublishedPolicy, ScheduledPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord
 from controlplane.policies.models import Publication
@@ -16,38 +16,35 @@ from controlplane.policies.selectors.publications import (
     newest_sequence,
 )
 
+Stamp = tuple[object, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is new since the last look, and every token that is valid now.
+    """What is new since the last look. `tokens` is None when they have not changed.
 
-    `sequence` is how far the look went; `unreadable` are rows that are no publication of ours,
-    as (sequence, what is wrong).
+    `sequence` and `stamp` say how far the look went; `unreadable` are rows that are no publication
+    of ours, as (sequence, what is wrong).
     """
 
     publications: tuple[PublishedPolicy, ...]
-    tokens: tuple[TokenRecord, ...]
     sequence: int
+    tokens: tuple[TokenRecord, ...] | None
+    stamp: Stamp | None
     unreadable: tuple[tuple[int, str], ...] = ()
 
 
-def read_changes(*, after_sequence: int, now: datetime) -> Changes:
+def read_changes(*, after_sequence: int, stamp: Stamp | None) -> Changes:
     """Return the newest publication of every service with one after `after_sequence`.
 
     Publications become visible in the order of their sequences, so nothing below the highest one
     seen can turn up later. When nothing changed this costs two small queries.
     """
-    tokens = tuple(
-        TokenRecord(
-            token_hash=token.token_hash,
-            environment=token.environment,
-            service=token.service,
-            expires_at_unix=token.expires_at.timestamp() if token.expires_at else None,
-        )
-        for token in list_service_tokens(now=now)
-    )
+    # The stamp is read before the tokens: one made in between is read again, never missed.
+    present_stamp = service_tokens_stamp()
+    tokens = None if present_stamp == stamp else _token_records()
     if newest_sequence() <= after_sequence:
-        return Changes((), tokens, after_sequence)
+        return Changes((), after_sequence, tokens, present_stamp)
     publications: list[PublishedPolicy] = []
     unreadable: list[tuple[int, str]] = []
     rows = list_newest_publications(after_sequence=after_sequence)
@@ -58,7 +55,7 @@ def read_changes(*, after_sequence: int, now: datetime) -> Changes:
             # One row that somebody damaged by hand must not keep the others from being served.
             unreadable.append((row.sequence, repr(error)))
     reached = max((row.sequence for row in rows), default=after_sequence)
-    return Changes(tuple(publications), tokens, reached, tuple(unreadable))
+    return Changes(tuple(publications), reached, tokens, present_stamp, tuple(unreadable))
 
 
 def published_policy(publication: Publication) -> PublishedPolicy:
@@ -82,4 +79,16 @@ def scheduled_policy(entry: Mapping[str, Any]) -> ScheduledPolicy:
         reason=entry["reason"],
         etag=entry["etag"],
         policy=entry["policy"],
+    )
+
+
+def _token_records() -> tuple[TokenRecord, ...]:
+    return tuple(
+        TokenRecord(
+            token_hash=token.token_hash,
+            environment=token.environment,
+            service=token.service,
+            expires_at_unix=token.expires_at.timestamp() if token.expires_at else None,
+        )
+        for token in list_service_tokens()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controlplane.delivery.models import Acknowledgement
-from controlplane.registry.services.instances import prune_instances
+from controlplane.registry.services.instances import prune_silent_instances as prune_instances
 
 SILENT_FOR = timedelta(days=1)
 ANSWERS_KEPT_FOR = timedelta(days=30)
@@ -15,9 +15,9 @@ BATCH = 5_000
 def prune_silent_instances(*, now: datetime) -> int:
     """Delete instances not seen for a day and answers of over 30 days ago; return how many rows.
 
-    At most 5,000 of each at a time, so that no reader waits long for the write lock.
+    At most 5,000 answers at a time, so that no writer waits long for the lock.
     """
-    count = prune_instances(silent_since=now - SILENT_FOR, limit=BATCH)
+    count = prune_instances(silent_since=now - SILENT_FOR)
     old = Acknowledgement.objects.filter(at__lt=now - ANSWERS_KEPT_FOR).order_by("at")
     keys = list(old.values_list("pk", flat=True)[:BATCH])
     if keys:

@@ -1,0 +1,60 @@
+"""Rows that delivery reads: publications and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from controlplane.access.domain.tokens import hash_token
+from controlplane.access.models import ServiceToken
+from controlplane.policies.models import Publication
+from tests.delivery.builders import CHECKOUT_TOKEN, NOW
+
+
+def publication_row(
+    sequence: int,
+    *,
+    service: str = "checkout",
+    environment: str = "prod",
+    policy: Mapping[str, Any] | None = None,
+    scheduled: Sequence[Mapping[str, Any]] = (),
+    issued_at: datetime = NOW,
+) -> Publication:
+    return Publication.objects.create(
+        sequence=sequence,
+        environment=environment,
+        service_slug=service,
+        version_number=3,
+        etag=f"{sequence}-0-9f3c",
+        policy=policy or {"inbound": {"deadline_ms": 3000}},
+        scheduled=list(scheduled),
+        cause="version.published",
+        actor="oncall",
+        reason="a test",
+        issued_at=issued_at,
+    )
+
+
+def scheduled_entry(sequence: int, step: int, *, after_s: float) -> dict[str, Any]:
+    return {
+        "at": (NOW + timedelta(seconds=after_s)).isoformat(),
+        "reason": "override 1 ends",
+        "etag": f"{sequence}-{step}-9f3c",
+        "policy": {"inbound": {"deadline_ms": 1000}},
+    }
+
+
+def token_row(
+    text: str = CHECKOUT_TOKEN, service: str = "checkout", expires_at: datetime | None = None
+) -> ServiceToken:
+    return ServiceToken.objects.create(
+        kind="service",
+        token_hash=hash_token(text),
+        label="test",
+        environment="prod",
+        service=service,
+        created_at=NOW,
+        created_by="oncall",
+        expires_at=expires_at,
+    )

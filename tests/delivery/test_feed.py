@@ -1,0 +1,306 @@
+"""From the publications table into what polls are answered, whatever fails on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DataError, OperationalError
+from structlog.testing import capture_logs
+
+from controlplane.delivery.hotpath.headers import Report
+from controlplane.delivery.services import feed as feed_module
+from controlplane.delivery.services.feed import Feed
+from controlplane.policies.models import Publication
+from tests.delivery.builders import NEWCOMER_TOKEN, NOW, Clock, Plane, answer, make_plane, snapshot
+from tests.delivery.rows import publication_row, scheduled_entry, token_row
+
+
+def make_feed(tmp_path: Path, clock: Clock | None = None) -> tuple[Plane, Feed]:
+    """An empty plane that nothing is loaded into yet, and its feed."""
+    clock = clock or Clock()
+    plane = make_plane(snapshot(1, service="nobody", environment="nowhere"), clock=clock)
+    plane.tokens.replace([])
+    plane.store.is_loaded = False
+    feed = Feed(
+        plane.store, plane.tokens, plane.reports, redis_url="redis://127.0.0.1:1",
+        snapshot_file=tmp_path / "state" / "snapshots.json", clock=clock,
+    )  # fmt: skip
+    return plane, feed
+
+
+def lose_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> Any:
+        raise OperationalError("unable to open database file")
+
+    monkeypatch.setattr(feed_module, "read_changes", fail)
+
+
+def sequence_served(plane: Plane, service: str = "checkout") -> int | None:
+    served = plane.store.get("prod", service)
+    return served.sequence if served else None
+
+
+def test_the_newest_publication_of_each_service_is_served(db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    publication_row(5, policy={"inbound": {"deadline_ms": 1}})
+    publication_row(4, service="")
+    token_row()
+    token_row(NEWCOMER_TOKEN, "newcomer")
+    plane, feed = make_feed(tmp_path)
+
+    feed.load()
+
+    assert answer(plane).json["policy"] == {"inbound": {"deadline_ms": 1}}
+    newcomer = answer(plane, "/config/v1/prod/newcomer", token=NEWCOMER_TOKEN)
+    assert newcomer.headers["tidegate-sequence"] == "4"
+    assert plane.app.ready is True
+
+
+def test_a_second_look_serves_only_what_is_newer(db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+
+    publication_row(6)
+    feed.load()
+
+    assert sequence_served(plane) == 6
+
+
+def test_a_look_that_finds_nothing_new_costs_two_queries(
+    db: None, tmp_path: Path, django_assert_num_queries: Any
+) -> None:
+    for number in range(1, 20):
+        publication_row(number, service=f"service-{number}")
+        token_row(f"tgs_{number}", f"service-{number}")
+    _, feed = make_feed(tmp_path)
+    feed.load()
+
+    with django_assert_num_queries(2):
+        feed.load()
+
+
+def test_a_database_that_went_back_in_time_changes_nothing(db: None, tmp_path: Path) -> None:
+    publication_row(9)
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+    Publication.objects.all().delete()
+
+    publication_row(4)
+    feed.load()
+
+    assert sequence_served(plane) == 9
+
+
+def test_a_revoked_token_stops_working_with_the_next_look(db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    token = token_row()
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+    before = answer(plane)
+
+    token.revoked_at = NOW
+    token.save()
+    feed.load()
+
+    assert (before.status, answer(plane).status) == (200, 401)
+
+
+def test_scheduled_steps_are_served_from_the_database(db: None, tmp_path: Path) -> None:
+    publication_row(3, scheduled=[scheduled_entry(3, 1, after_s=60)])
+    token_row()
+    clock = Clock()
+    plane, feed = make_feed(tmp_path, clock)
+    feed.load()
+
+    clock.pass_s(60)
+
+    assert answer(plane).headers["etag"] == '"3-1-9f3c"'
+
+
+def test_one_damaged_row_does_not_keep_the_others_from_being_served(
+    db: None, tmp_path: Path
+) -> None:
+    publication_row(3, service="payments", scheduled=[{"at": "whenever"}])
+    publication_row(4)
+    plane, feed = make_feed(tmp_path)
+
+    with capture_logs() as lines:
+        feed.load()
+        feed.load()
+
+    assert (sequence_served(plane), sequence_served(plane, "payments")) == (4, None)
+    assert [line["event"] for line in lines] == ["publication.unreadable"]
+    assert lines[0]["sequence"] == 3
+
+
+def test_snapshots_stay_when_the_database_is_lost_and_say_their_age(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication_row(3)
+    token_row()
+    clock = Clock()
+    plane, feed = make_feed(tmp_path, clock)
+    feed.load()
+    with monkeypatch.context() as broken, capture_logs() as lines:
+        lose_the_database(broken)
+        for _ in range(5):
+            clock.pass_s(2)
+            feed.load()
+        during = answer(plane)
+    with capture_logs() as later:
+        feed.load()
+        feed.load()
+
+    assert (during.status, during.headers["age"]) == (200, "10")
+    assert "age" not in answer(plane).headers
+    assert [line["event"] for line in lines] == ["database.lost"]
+    assert [line["event"] for line in later] == ["database.back"]
+
+
+def test_a_fresh_process_starts_from_the_last_file_without_a_database(
+    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication_row(3, scheduled=[scheduled_entry(3, 1, after_s=60)])
+    token_row()
+    clock = Clock()
+    _, first = make_feed(tmp_path, clock)
+    look_and_stop(first)
+    lose_the_database(monkeypatch)
+    clock.pass_s(90)
+    plane, second = make_feed(tmp_path, clock)
+
+    second.load()
+
+    reply = answer(plane)
+    assert (reply.status, reply.headers["etag"]) == (200, '"3-1-9f3c"')
+    assert reply.headers["age"] == "90"
+    assert plane.app.ready is True
+
+
+def test_the_snapshot_file_is_for_this_user_only(transactional_db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    token_row()
+    _, feed = make_feed(tmp_path)
+
+    look_and_stop(feed)
+
+    file = tmp_path / "state" / "snapshots.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert os.listdir(file.parent) == ["snapshots.json"]
+    assert b"tgs_" not in file.read_bytes()
+
+
+def test_without_a_database_and_without_a_file_nothing_is_ready(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_database(monkeypatch)
+    plane, feed = make_feed(tmp_path)
+
+    feed.load()
+
+    assert plane.app.ready is False
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": "other"}', "{"])
+def test_a_damaged_file_is_said_and_not_used(
+    content: str, db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_database(monkeypatch)
+    plane, feed = make_feed(tmp_path)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "snapshots.json").write_text(content)
+
+    with capture_logs() as lines:
+        feed.load()
+
+    assert [line["event"] for line in lines] == ["database.lost", "snapshots.unreadable"]
+    assert plane.app.ready is False
+
+
+def test_reports_wait_while_the_database_is_lost(
+    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, feed = make_feed(tmp_path)
+    note_an_instance(plane)
+    written = []
+
+    def fail(notes: list[Any]) -> int:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(feed_module, "write_reports", fail)
+    with capture_logs() as lines:
+        asyncio.run(feed.flush())
+        asyncio.run(feed.flush())
+    monkeypatch.setattr(feed_module, "write_reports", lambda notes: written.extend(notes) or 0)
+    asyncio.run(feed.flush())
+
+    assert [line["event"] for line in lines] == ["reports.lost"]
+    assert [note.instance_id for note in written] == ["checkout-1"]
+    assert len(plane.reports) == 0
+
+
+def test_a_batch_the_database_refuses_does_not_block_the_next(
+    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, feed = make_feed(tmp_path)
+    note_an_instance(plane)
+
+    def refuse(notes: list[Any]) -> int:
+        raise DataError("value too long")
+
+    monkeypatch.setattr(feed_module, "write_reports", refuse)
+    with capture_logs() as lines:
+        asyncio.run(feed.flush())
+
+    assert [line["event"] for line in lines] == ["reports.refused"]
+    assert len(plane.reports) == 0
+
+
+async def test_a_hint_brings_a_publication_without_waiting_for_the_next_look(
+    transactional_db: None, tmp_path: Path
+) -> None:
+    plane, feed = make_feed(tmp_path)
+    looks = asyncio.Queue[int | None]()
+    sync = feed.sync
+
+    async def counted() -> None:
+        await sync()
+        looks.put_nowait(sequence_served(plane))
+
+    feed.sync = counted  # type: ignore[method-assign]
+    running = asyncio.create_task(feed.run())
+    assert await looks.get() is None
+
+    await asyncio.to_thread(publication_row, 3)
+    feed.hint()
+    async with asyncio.timeout(1.5):  # the next look by itself would come after 2 s
+        while await looks.get() != 3:
+            pass
+
+    await feed.stop()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+def look_and_stop(feed: Feed) -> None:
+    async def story() -> None:
+        await feed.sync()
+        await feed.stop()
+
+    asyncio.run(story())
+
+
+def note_an_instance(plane: Plane) -> None:
+    plane.store.swap(snapshot(2))
+    slot = plane.store.find_slot("prod", "checkout")
+    assert slot is not None
+    report = Report(b"checkout-1", b'"2-0-9f3c"', None, "", "test")
+    plane.reports.note(
+        slot, report, (b'"2-0-9f3c"', None), is_fetching=False, now_unix=plane.clock()
+    )
