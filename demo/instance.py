@@ -36,6 +36,8 @@ def serve(placed: PlacedInstance, state_dir: Path, control_plane_url: str) -> No
         loop="uvloop",
         http="httptools",
         ws="none",
+        interface="asgi3",
+        proxy_headers=False,
         lifespan="on",
         access_log=False,
         log_level="warning",

@@ -63,17 +63,17 @@ POLICIES: dict[str, dict[str, Any]] = {
         "outbound": {
             "dependencies": {
                 "inventory": {"timeouts": {"attempt_ms": 250}},
-                # Written by an optimist: short attempts, many of them, a budget that allows
-                # every one, and a breaker that hardly ever opens. `incident start retry_storm`
-                # shows what it costs.
+                # Written by an optimist: short attempts, many of them, a budget that lets
+                # retries double the load, and a breaker that hardly ever opens.
+                # `incident start retry_storm` shows what it costs.
                 "payments": {
                     "timeouts": {"attempt_ms": 300},
                     "retry": {
                         "max_attempts": 4,
                         "backoff": {"base_ms": 20, "multiplier": 2.0, "max_ms": 100},
-                        "budget": {"ratio": 3.0, "min_per_s": 0},
+                        "budget": {"ratio": 1.0, "min_per_s": 0},
                     },
-                    "breaker": {"failure_rate": 0.95, "slow_call_ms": 2000},
+                    "breaker": {"failure_rate": 0.95, "slow_call_ms": 300, "slow_call_rate": 1.0},
                 },
             }
         },

@@ -18,6 +18,7 @@ from pathlib import Path
 from deploy.local.problems import SetupProblem
 
 POLICY_FILE = Path("/usr/sbin/policy-rc.d")
+INSTALLED = Path("/var/lib/dpkg/status")
 APT_SECONDS = 900
 
 
@@ -147,20 +148,28 @@ def unpack(machine: Machine, package: str) -> str:
     Returns what went wrong, empty when nothing did.
     """
     work = machine.tools / "apt"
+    try:
+        return _unpack(machine, package, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _unpack(machine: Machine, package: str, work: Path) -> str:
     for folder in ("lists/partial", "cache/archives/partial", "debs"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     options = [
         "-o", f"Dir::State={work}", "-o", f"Dir::State::lists={work / 'lists'}",
-        "-o", f"Dir::Cache={work / 'cache'}", "-o", "Dir::State::status=/var/lib/dpkg/status",
+        "-o", f"Dir::Cache={work / 'cache'}", "-o", f"Dir::State::status={INSTALLED}",
         "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=",
     ]  # fmt: skip
     machine.run(["apt-get", *options, "update", "-q"])
     simulated = machine.run(
         ["apt-get", *options, "install", "-s", "--no-install-recommends", package]
     )
-    packages = packages_to_install(simulated.stdout)
-    if not packages:
+    if simulated.returncode != 0:
         return last_line(simulated)
+    # None means that the package is installed, though its program is not on our search path.
+    packages = packages_to_install(simulated.stdout) or [package]
     fetched = machine.run(["apt-get", *options, "download", *packages], cwd=work / "debs")
     archives = sorted((work / "debs").glob("*.deb"))
     if fetched.returncode != 0 or not archives:
