@@ -70,10 +70,13 @@ def present_dependencies(*, environment: str, service_slug: str, now: datetime) 
     known = {each.slug for each in list_services(environment)}
     end_s = now.timestamp()
     slices = {
-        each.name: timeline(
-            each.points, start=end_s - TIMELINE_S, end=end_s, step_s=history.step_s
+        row.dependency: timeline(
+            [(step.at_s, step.state) for step in row.steps],
+            start=end_s - TIMELINE_S,
+            end=end_s,
+            step_s=history.step_s,
         )
-        for each in history.series
+        for row in history.rows
     }
     return Dependencies(
         service_slug=service_slug,

@@ -9,7 +9,8 @@ from datetime import datetime
 from controlplane.access.domain.actors import Actor
 from controlplane.delivery.selectors import fleet_convergence
 from controlplane.policies.selectors import OverrideRow, list_overrides_in_force
-from controlplane.registry.selectors import list_services
+from controlplane.policies.selectors.summary import PolicySummary, list_policy_summaries
+from controlplane.registry.selectors import get_environment, list_services
 from controlplane.slo.selectors import SloStatus, service_status
 from controlplane.telemetry.domain.health import Health, State, judge
 from controlplane.telemetry.domain.picture import FleetPicture, ServiceSignals
@@ -18,7 +19,6 @@ from controlplane.telemetry.selectors import read_picture
 from dashboards.charts.geometry import Bar, bar, spark_path
 from dashboards.presenters import tones
 from dashboards.presenters.freshness import Freshness, freshness_of
-from dashboards.presenters.policies import PolicyInForce, list_policies_in_force
 from dashboards.presenters.states import (
     BreakerMark,
     StatePill,
@@ -125,7 +125,7 @@ class _Sources:
     picture: FleetPicture | None
     is_stale: bool
     statuses: Mapping[str, SloStatus]
-    policies: Mapping[str, PolicyInForce]
+    policies: Mapping[str, PolicySummary]
     overrides: Mapping[str, Sequence[OverrideRow]]
     convergence: Mapping[str, tuple[int, int]]
     now: datetime
@@ -155,9 +155,9 @@ def present_fleet(
         picture=read.picture,
         is_stale=read.picture is not None and read.state != "live",
         statuses=service_status(environment),
-        policies=list_policies_in_force(environment, now),
+        policies=list_policy_summaries(get_environment(environment), now),
         overrides=overrides,
-        convergence=fleet_convergence(environment, now),
+        convergence=fleet_convergence(environment, now=now),
         now=now,
     )
     services = [
@@ -229,7 +229,7 @@ def _row(slug: str, team: str, tier: int | None, sources: _Sources) -> Row:
         budget=remaining,
         budget_tone=tones.budget_tone(remaining),
         budget_bar=bar(remaining, tone=tones.budget_tone(remaining)),
-        version="fleet default" if policy is None else policy.version,
+        version=_version(policy),
         override_count=len(overrides),
         override_left_s=_soonest_s(overrides, sources.now),
         current=current,
@@ -256,6 +256,10 @@ def _worst_dependency(signals: ServiceSignals) -> tuple[str, float | None]:
         return "", signals.attempts_per_request
     attempts, name = max(known)
     return name, attempts
+
+
+def _version(policy: PolicySummary | None) -> str:
+    return f"v{policy.version_number}" if policy and policy.version_number else "fleet default"
 
 
 def _soonest_s(overrides: Sequence[OverrideRow], now: datetime) -> float | None:

@@ -1,0 +1,232 @@
+"""The Changes page: what is in force, what happened, and how to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.access.domain.actors import Actor
+from controlplane.delivery.domain.convergence import Convergence
+from controlplane.delivery.selectors import convergence_many
+from controlplane.policies.domain.diff import diff
+from controlplane.policies.selectors import Change, OverrideRow, list_changes, list_overrides_in_force
+from controlplane.policies.selectors.history import ACTIONS_BY_KIND
+from controlplane.registry.selectors import get_service, list_services
+from dashboards.presenters.change_words import change_words
+from dashboards.presenters.values import ChangedField, changed_fields
+
+PAGE_SIZE = 50
+RECENT = 6
+KINDS = (("override", "Overrides"), ("version", "Versions"), ("fleet_default", "Fleet defaults"))
+
+
+@dataclass(frozen=True, slots=True)
+class InForceRow:
+    """One override in force."""
+
+    override_id: int
+    service: str
+    reason: str
+    opened_by: str
+    starts_at: datetime
+    ends_at: datetime
+    left_s: float
+    fields: tuple[ChangedField, ...]
+    may_change: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The region with all overrides in force."""
+
+    environment: str
+    service: str
+    rows: tuple[InForceRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """One change."""
+
+    change_id: int
+    at: datetime
+    actor: str
+    words: str
+    service: str
+    reason: str
+    fields: tuple[ChangedField, ...]
+    sequence: int | None
+    override_id: int | None
+    undo_version: int | None
+    undo: str
+    applied: int | None
+    live: int | None
+    p99_s: float | None
+    ends_at: datetime | None
+    may_undo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The region with past changes, newest first, one page of them."""
+
+    environment: str
+    rows: tuple[ChangeRow, ...]
+    service: str
+    kind: str
+    who: str
+    next_before: int | None
+    is_first_page: bool
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether a filter is on."""
+        return bool(self.service or self.kind or self.who)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the history may be filtered by."""
+
+    services: tuple[str, ...]
+    kinds: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The region with the last changes of one service."""
+
+    service_slug: str
+    rows: tuple[ChangeRow, ...]
+
+
+def present_in_force(*, environment: str, service: str, actor: Actor, now: datetime) -> InForce:
+    """List overrides in force, soonest end first; of one service when `service` is not empty."""
+    teams = _teams(environment)
+    rows = list_overrides_in_force(environment, service or None, now=now)
+    return InForce(
+        environment=environment,
+        service=service,
+        rows=tuple(
+            sorted((_in_force(row, teams, actor, now) for row in rows), key=lambda r: r.left_s)
+        ),
+    )
+
+
+def present_history(
+    *,
+    environment: str,
+    service: str,
+    kind: str,
+    who: str,
+    before: int | None,
+    actor: Actor,
+    now: datetime,
+) -> History:
+    """List one page of changes; a fixed number of queries, however many there are."""
+    kind = kind if kind in ACTIONS_BY_KIND else ""
+    found = list_changes(
+        environment,
+        service=service or None,
+        actor=who or None,
+        kind=kind or None,
+        before_id=before,
+        limit=PAGE_SIZE + 1,
+        now=now,
+    )
+    shown = found[:PAGE_SIZE]
+    return History(
+        environment=environment,
+        rows=_rows(shown, environment=environment, actor=actor, now=now),
+        service=service,
+        kind=kind,
+        who=who,
+        next_before=shown[-1].id if len(found) > PAGE_SIZE else None,
+        is_first_page=before is None,
+    )
+
+
+def present_filters(environment: str) -> Filters:
+    """List what the history may be filtered by."""
+    return Filters(
+        services=tuple(service.slug for service in list_services(environment)), kinds=KINDS
+    )
+
+
+def present_recent(
+    *, environment: str, service_slug: str, actor: Actor, now: datetime
+) -> Recent:
+    """List the last changes of one service.
+
+    Raises:
+        NotFound: no such service.
+    """
+    get_service(environment, service_slug)
+    found = list_changes(environment, service=service_slug, limit=RECENT, now=now)
+    return Recent(
+        service_slug=service_slug,
+        rows=_rows(found, environment=environment, actor=actor, now=now),
+    )
+
+
+def patch_fields(patch: Mapping[str, object]) -> tuple[ChangedField, ...]:
+    """The fields that an override sets, as if nothing had been there before."""
+    return changed_fields(diff({}, dict(patch)))
+
+
+def _rows(
+    changes: Sequence[Change], *, environment: str, actor: Actor, now: datetime
+) -> tuple[ChangeRow, ...]:
+    sequences = [change.sequence for change in changes if change.sequence is not None]
+    spread = convergence_many(environment, sequences, now=now) if sequences else {}
+    teams = _teams(environment)
+    return tuple(_row(change, spread, teams, actor) for change in changes)
+
+
+def _row(
+    change: Change, spread: Mapping[int, Convergence], teams: Mapping[str, str], actor: Actor
+) -> ChangeRow:
+    reached = spread.get(change.sequence) if change.sequence is not None else None
+    action = {"revert": "override.revert", "rollback": "version.publish"}.get(change.undo or "")
+    if change.undo == "rollback" and not change.service:
+        action = "fleet_default.publish"
+    number = change.version_number
+    return ChangeRow(
+        change_id=change.id,
+        at=change.at,
+        actor=change.actor,
+        words=change_words(change),
+        service=change.service,
+        reason=change.reason,
+        fields=changed_fields(change.changes),
+        sequence=change.sequence,
+        override_id=change.override_id,
+        undo_version=number - 1 if change.undo == "rollback" and number else None,
+        undo=change.undo or "",
+        applied=None if reached is None else reached.applied,
+        live=None if reached is None else reached.live,
+        p99_s=None if reached is None else reached.p99_s,
+        ends_at=change.ends_at,
+        may_undo=action is not None and actor.may(action, teams.get(change.service)),
+    )
+
+
+def _in_force(
+    row: OverrideRow, teams: Mapping[str, str], actor: Actor, now: datetime
+) -> InForceRow:
+    return InForceRow(
+        override_id=row.id,
+        service=row.service,
+        reason=row.reason,
+        opened_by=row.opened_by,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        left_s=(row.ends_at - now).total_seconds(),
+        fields=patch_fields(row.patch),
+        may_change=actor.may("override.revert", teams.get(row.service)),
+    )
+
+
+def _teams(environment: str) -> dict[str, str]:
+    return {service.slug: service.team.slug for service in list_services(environment)}
