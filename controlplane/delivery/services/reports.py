@@ -24,7 +24,7 @@ _REPORT_FIELDS = [
 def write_reports(notes: Sequence[InstanceNote]) -> int:
     """Write one batch in one transaction; return how many answers to publications were new.
 
-    The number of statements does not grow with the batch. Writing a batch twice changes nothing:
+    A handful of statements for hundreds of instances. Writing a batch twice changes nothing:
     instances and reports are upserted, and the first answer of an instance to a publication stays.
     """
     if not notes:

@@ -1,0 +1,71 @@
+"""How the delivery plane is put together, and what it says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from controlplane.delivery.asgi import build
+from controlplane.delivery.hotpath.app import ConfigApp
+from controlplane.delivery.services.instruments import PLANE
+from controlplane.delivery.tasks import prune_silent_instances
+from controlplane.kernel.instruments import REGISTRY
+from tests.delivery.builders import answer, make_plane
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("module", ["app", "store", "reports", "auth", "longpoll"])
+def test_the_hot_path_imports_neither_django_nor_a_client_of_anything(module: str) -> None:
+    script = (
+        f"import controlplane.delivery.hotpath.{module}, sys; "
+        "print([name for name in ('django', 'rest_framework', 'celery', 'redis', 'sqlite3') "
+        "if name in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_build_reads_nothing_and_is_not_ready() -> None:
+    app, feed = build()
+
+    assert isinstance(app, ConfigApp)
+    assert app.ready is False
+    assert feed.confirmed_at_unix == 0.0
+
+
+def test_polls_parked_connections_and_age_are_exported() -> None:
+    plane = make_plane()
+    PLANE.watch(plane.app, plane.reports, lambda: 0.0)
+    for headers in ({}, {"If-None-Match": '"7-0-9f3c"'}, {"If-None-Match": '"7-0-9f3c"'}):
+        answer(plane, headers=headers)
+    answer(plane, token=None)
+
+    text = generate_latest(REGISTRY).decode()
+
+    assert 'tidegate_delivery_polls_total{status="200"} 1.0' in text
+    assert 'tidegate_delivery_polls_total{status="304"} 2.0' in text
+    assert 'tidegate_delivery_polls_total{status="401"} 1.0' in text
+    assert "tidegate_delivery_parked_connections 0.0" in text
+    assert "tidegate_delivery_feed_age_seconds " in text
+
+
+def test_stopping_a_feed_that_never_ran_is_quick_and_harmless() -> None:
+    _, feed = build()
+
+    asyncio.run(feed.stop())
+
+
+def test_the_tidying_task_is_named_and_bounded(db: None) -> None:
+    assert prune_silent_instances.name == "delivery.prune_silent_instances"
+    assert prune_silent_instances.time_limit == 30
+    assert prune_silent_instances() == 0
