@@ -166,7 +166,8 @@ class PolicyClient:
             asyncio.create_task(self._follow_clock(), name="tidegate-clock"),
         ]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._answered.wait(), first_answer_s)
+            async with asyncio.timeout(first_answer_s):
+                await self._answered.wait()
 
     async def stop(self) -> None:
         """Stop following; the policy in force stays in force."""
@@ -245,8 +246,10 @@ class PolicyClient:
         while True:
             pause_s = self.follow_schedule()
             self._clock_learned.clear()
+            # Not wait_for: on Python 3.11 it may swallow a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._clock_learned.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._clock_learned.wait()
 
     async def _take(self, answer: Answer) -> None:
         """Validate, apply, store, and only then advance the ETag."""
