@@ -1,0 +1,1 @@
+"""What an objective means, and the arithmetic of its budget: pure, counts in, figures out."""

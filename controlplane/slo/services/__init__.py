@@ -1,0 +1,1 @@
+"""Define objectives and keep their counts."""
