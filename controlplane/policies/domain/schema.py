@@ -44,9 +44,7 @@ EXAMPLE: dict[str, Any] = {
 class PolicyDocument(Block):
     """How a service protects itself and calls others. Sparse: what is left out comes from below."""
 
-    inbound: Inbound = part(
-        Inbound, "Inbound", "How the service protects itself from its callers."
-    )
+    inbound: Inbound = part(Inbound, "Inbound", "How the service protects itself from its callers.")
     outbound: Outbound = part(Outbound, "Outbound", "How the service calls others.")
     lifecycle: Lifecycle = part(Lifecycle, "Lifecycle", "How an instance comes and goes.")
 
