@@ -7,6 +7,7 @@ import contextlib
 
 import httpx
 
+from tidegate.deadline import Deadline
 from tidegate.errors import BreakerOpen, DeadlineExceeded
 
 _BROKEN_CONNECTION = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
@@ -86,23 +87,18 @@ async def send_once(
     Raises:
         Exception: what the transport raises for a mistake of the caller, such as a bad URL.
     """
+    response: httpx.Response | None = None
     try:
-        async with asyncio.timeout(limit_s):
+        with Deadline(limit_s):
             response = await transport.handle_async_request(request)
     except httpx.PoolTimeout as error:
         return Attempt("no_connection", "no_connection", error=error)
     except (httpx.ConnectTimeout, *_BROKEN_CONNECTION) as error:
         return Attempt("connect_error", "connect_error", error=error)
-    except (TimeoutError, httpx.TimeoutException) as error:
-        if is_clipped:
-            late = DeadlineExceeded(dependency, request=request)
-            late.__cause__ = error
-            return Attempt("deadline", "deadline", error=late)
-        slow = httpx.ReadTimeout(
-            f"{dependency} did not answer within {limit_s * 1000:.0f} ms", request=request
-        )
-        slow.__cause__ = error
-        return Attempt("timeout", "timeout", error=slow)
+    except httpx.TimeoutException as error:
+        return _timed_out(request, dependency, limit_s, is_clipped=is_clipped, cause=error)
+    if response is None:
+        return _timed_out(request, dependency, limit_s, is_clipped=is_clipped)
     status = response.status_code
     if status < 400:
         return Attempt("", "success", response)
@@ -110,3 +106,22 @@ async def send_once(
         return Attempt(str(status), "error", response)
     # Other 4xx are the caller's mistakes: the dependency did its work.
     return Attempt(str(status), "limited" if status == 429 else "success", response)
+
+
+def _timed_out(
+    request: httpx.Request,
+    dependency: str,
+    limit_s: float,
+    *,
+    is_clipped: bool,
+    cause: Exception | None = None,
+) -> Attempt:
+    if is_clipped:
+        late = DeadlineExceeded(dependency, request=request)
+        late.__cause__ = cause
+        return Attempt("deadline", "deadline", error=late)
+    slow = httpx.ReadTimeout(
+        f"{dependency} did not answer within {limit_s * 1000:.0f} ms", request=request
+    )
+    slow.__cause__ = cause
+    return Attempt("timeout", "timeout", error=slow)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
 
 from tidegate.clock import Clock
 from tidegate.context import DEADLINE_HEADER, outgoing_headers
+from tidegate.deadline import Deadline
 from tidegate.errors import DeadlineExceeded
 
 _DEADLINE = DEADLINE_HEADER.lower().encode()
@@ -71,14 +71,15 @@ class DeadlineStream(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._body)
         while True:
+            # One limit per chunk: one around the yield would cancel the reader's own work.
+            chunk = None
             try:
-                # One timeout per chunk: one around the yield would cancel the reader's own work.
-                async with asyncio.timeout(max(0.0, self._deadline_at_s - self._clock())):
+                with Deadline(max(0.0, self._deadline_at_s - self._clock())):
                     chunk = await anext(chunks)
             except StopAsyncIteration:
                 return
-            except TimeoutError as error:
-                raise DeadlineExceeded(self._dependency) from error
+            if chunk is None:
+                raise DeadlineExceeded(self._dependency)
             yield chunk
 
     async def aclose(self) -> None:
