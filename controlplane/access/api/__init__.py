@@ -1,0 +1,1 @@
+"""Access over HTTP: who am I, the API description and its pages."""

@@ -1,0 +1,80 @@
+"""Cursor pagination of API lists: an opaque cursor, and a limit with a bound."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.request import Request
+
+from controlplane.kernel.errors import InvalidInput
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+PARAMETERS = [
+    OpenApiParameter("limit", int, description=f"At most this many, 1 to {MAX_LIMIT}."),
+    OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
+]
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a list was asked for: at most `limit`, after the item with key `after`."""
+
+    limit: int
+    after: int | str | None
+
+    @property
+    def after_number(self) -> int | None:
+        """Return the key of a list that is keyed by number.
+
+        Raises:
+            InvalidInput: the cursor belongs to another list.
+        """
+        if self.after is None or isinstance(self.after, int):
+            return self.after
+        raise InvalidInput("cursor belongs to another list", field="cursor")
+
+    @property
+    def one_more(self) -> int:
+        """Return how many to read to learn whether there is a next page."""
+        return self.limit + 1
+
+    def cut(self, items: Sequence[_Item]) -> tuple[Sequence[_Item], bool]:
+        """Return this page of what was read with `one_more`, and whether there is a next one."""
+        return items[: self.limit], len(items) > self.limit
+
+
+def window_of(request: Request) -> Window:
+    """Return the part of a list that a request asks for.
+
+    Raises:
+        InvalidInput: a limit out of range, or a cursor that is not one of ours.
+    """
+    limit_text = request.query_params.get("limit", str(DEFAULT_LIMIT))
+    if not (limit_text.isascii() and limit_text.isdigit() and 1 <= int(limit_text) <= MAX_LIMIT):
+        raise InvalidInput(f"limit must be 1 to {MAX_LIMIT}", field="limit")
+    cursor = request.query_params.get("cursor")
+    return Window(int(limit_text), None if not cursor else _decoded(cursor))
+
+
+def encode_cursor(key: int | str) -> str:
+    """Return the opaque cursor of the last item of a page."""
+    return base64.urlsafe_b64encode(json.dumps([key]).encode()).decode().rstrip("=")
+
+
+def _decoded(cursor: str) -> int | str:
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        (key,) = json.loads(raw)
+    except (binascii.Error, ValueError, TypeError):
+        key = None
+    if isinstance(key, bool) or not isinstance(key, int | str):
+        raise InvalidInput("cursor must be the next_cursor of a page of this list", field="cursor")
+    return key

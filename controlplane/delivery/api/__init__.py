@@ -1,0 +1,1 @@
+"""Delivery over HTTP: instances, and how far a publication has spread."""

@@ -1,0 +1,1 @@
+"""Policies over HTTP: shapes and addresses; meaning stays in the services."""

@@ -1,0 +1,18 @@
+"""Headers that several operations take, for the description of the API."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import OpenApiParameter
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="1 to 255 visible ASCII characters; a repeat gets the first answer. Kept 24 h.",
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag you started from; 412 when it is no longer current.",
+)

@@ -1,0 +1,1 @@
+"""The registry at the HTTP edge: which environment a request is about."""

@@ -1,0 +1,1 @@
+"""Telemetry over HTTP: the fleet as it was last measured."""
