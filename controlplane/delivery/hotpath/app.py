@@ -37,6 +37,7 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_URI_BYTES = 512
+MAX_USUAL_HEADERS = 16
 _PATH = re.compile(r"/config/v1/([A-Za-z0-9_-]{1,63})/([A-Za-z0-9_-]{1,63})")
 _JSON_ACCEPTS = frozenset({None, b"*/*", b"application/json"})
 _PRESENT = b"Bearer "
@@ -77,6 +78,7 @@ class ConfigApp:
         self._reports = reports
         self._clock = clock
         self._limit = limit
+        self._interval_s, self._burst_s = limit.interval_s, limit.burst_s
         self._sends_date = sends_date
         self._max_parked = max_parked
         # One service must not take every place: a fifth stays for the others.
@@ -126,45 +128,52 @@ class ConfigApp:
             return None
         headers = scope["headers"]
         fields = dict(headers)
-        field = fields.get
-        if (
-            field(b"if-none-match") != slot.tag
-            or b"prefer" in fields
-            or len(fields) != len(headers)
-            or len(headers) > 16
-            or field(b"accept") not in _JSON_ACCEPTS
-        ):
+        try:
+            authorization = fields[b"authorization"]
+            if (
+                fields[b"if-none-match"] != slot.tag
+                or len(fields) != len(headers)
+                or b"prefer" in fields
+                or fields.get(b"accept") not in _JSON_ACCEPTS
+                or authorization[:7] != _PRESENT
+                or len(headers) > MAX_USUAL_HEADERS
+            ):
+                return None
+        except KeyError:
             return None
+        grant = self._tokens.find_by_digest(sha256(authorization[7:]).digest())
         now = self._clock()
-        return slot.not_modified if self._is_routine(slot, field, now) else None
+        if grant is None or not self._is_routine(grant, slot, fields, now):
+            return None
+        # As Grant.take does, for a token with something left.
+        full_at = grant.full_at_unix
+        if full_at < now:
+            full_at = now
+        if full_at - now > self._burst_s:
+            return None
+        grant.full_at_unix = full_at + self._interval_s
+        return slot.not_modified
 
     def _is_routine(
-        self, slot: Slot, field: Callable[[bytes], bytes | None], now_unix: float
+        self, grant: Grant, slot: Slot, fields: dict[bytes, bytes], now_unix: float
     ) -> bool:
-        authorization = field(b"authorization")
-        if authorization is None or not authorization.startswith(_PRESENT):
-            return False
-        grant = self._tokens.find_by_digest(sha256(authorization[7:]).digest())
         if (
-            grant is None
-            or grant.key != slot.key
+            grant.key != slot.key
             or now_unix >= grant.expires_at_unix
             or now_unix >= slot.due_unix
             or self._store.behind_since_unix is not None
             or self._sends_date
         ):
             return False
-        instance = field(b"tidegate-instance")
-        if instance is not None:
-            seen = self._reports.find_seen((slot.key, instance))
-            if (
-                seen is None
-                or seen.applied != field(b"tidegate-applied")
-                or seen.rejected != field(b"tidegate-rejected")
-                or now_unix - seen.noted_at_unix >= REFRESH_S
-            ):
-                return False
-        return grant.take(now_unix, self._limit) == 0.0
+        if b"tidegate-instance" not in fields:
+            return b"tidegate-applied" not in fields and b"tidegate-rejected" not in fields
+        seen = slot.seen.get(fields[b"tidegate-instance"])
+        return (
+            seen is not None
+            and seen.applied == fields.get(b"tidegate-applied")
+            and seen.rejected == fields.get(b"tidegate-rejected")
+            and now_unix - seen.noted_at_unix < REFRESH_S
+        )
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
         """Return the full answer; None when the client left before there was one."""

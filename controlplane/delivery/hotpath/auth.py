@@ -17,6 +17,16 @@ class RateLimit:
     per_s: float = 2_000.0
     burst: int = 20_000
 
+    @property
+    def interval_s(self) -> float:
+        """What one request costs, in seconds of the steady rate."""
+        return 1.0 / self.per_s
+
+    @property
+    def burst_s(self) -> float:
+        """How far ahead of the clock a token may be, in seconds of the steady rate."""
+        return self.burst / self.per_s
+
 
 @dataclass(slots=True)
 class Grant:
@@ -37,12 +47,12 @@ class Grant:
         back, and must not lock the token out until it has caught up.
         """
         ahead_s = self.full_at_unix - now_unix
-        burst_s = limit.burst / limit.per_s
+        burst_s = limit.burst_s
         if ahead_s < 0.0 or ahead_s > burst_s + 1.0:
             ahead_s = 0.0
         if ahead_s > burst_s:
             return ahead_s - burst_s
-        self.full_at_unix = now_unix + ahead_s + 1.0 / limit.per_s
+        self.full_at_unix = now_unix + ahead_s + limit.interval_s
         return 0.0
 
 

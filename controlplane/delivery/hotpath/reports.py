@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controlplane.delivery.hotpath.headers import Report
-from controlplane.delivery.hotpath.store import Key, Slot
+from controlplane.delivery.hotpath.store import Key, Seen, Slot
 
 REFRESH_S = 5.0
 SILENT_S = 120.0
@@ -42,15 +42,6 @@ class InstanceNote:
     has_report: bool = False
 
 
-@dataclass(slots=True)
-class Seen:
-    """The last poll of an instance that was noted: its headers as they came."""
-
-    applied: bytes | None
-    rejected: bytes | None
-    noted_at_unix: float
-
-
 class ReportBuffer:
     """Notes on instances since the last batch; a poll that says nothing new costs a look-up.
 
@@ -60,9 +51,8 @@ class ReportBuffer:
     """
 
     def __init__(self, *, max_instances: int = 50_000, max_per_service: int = 10_000) -> None:
-        self._seen: dict[tuple[Key, bytes], Seen] = {}
-        self.find_seen = self._seen.get
-        self._counts: dict[Key, int] = {}
+        self._slots: dict[Key, Slot] = {}
+        self._count = 0
         self._pending: dict[tuple[Key, bytes], InstanceNote] = {}
         self._max_instances = max_instances
         self._max_per_service = max_per_service
@@ -83,7 +73,7 @@ class ReportBuffer:
         Nothing is kept when the instance said the same less than 5 s ago and is sent no policy.
         """
         identity = (slot.key, report.instance)
-        seen = self._seen.get(identity)
+        seen = slot.seen.get(report.instance)
         is_new = seen is None or (seen.applied, seen.rejected) != raw
         if seen is None:
             is_due = True
@@ -91,10 +81,10 @@ class ReportBuffer:
             is_due = is_new or is_fetching or now_unix - seen.noted_at_unix >= REFRESH_S
         if not is_due:
             return
-        if seen is None and not self._has_room(slot.key, now_unix):
+        if seen is None and not self._has_room(slot, now_unix):
             self.dropped_count += 1
             return
-        self._seen[identity] = Seen(*raw, noted_at_unix=now_unix)
+        slot.seen[report.instance] = Seen(*raw, noted_at_unix=now_unix)
         pending = self._pending.get(identity)
         if pending is None:
             environment, service = slot.key
@@ -148,19 +138,17 @@ class ReportBuffer:
             )
         del pending.marks[:-MAX_ACKNOWLEDGEMENTS]
 
-    def _has_room(self, key: Key, now_unix: float) -> bool:
-        if self._is_full(key):
+    def _has_room(self, slot: Slot, now_unix: float) -> bool:
+        if self._is_full(slot):
             self._forget_silent(now_unix)
-        if self._is_full(key):
+        if self._is_full(slot):
             return False
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._slots[slot.key] = slot
+        self._count += 1
         return True
 
-    def _is_full(self, key: Key) -> bool:
-        return (
-            self._counts.get(key, 0) >= self._max_per_service
-            or len(self._seen) >= self._max_instances
-        )
+    def _is_full(self, slot: Slot) -> bool:
+        return len(slot.seen) >= self._max_per_service or self._count >= self._max_instances
 
     def _forget_silent(self, now_unix: float) -> None:
         # A sweep reads every instance: made-up names must not buy one with each poll.
@@ -168,10 +156,11 @@ class ReportBuffer:
             return
         self._swept_at_unix = now_unix
         silent_since = now_unix - SILENT_S
-        for identity, seen in list(self._seen.items()):
-            if seen.noted_at_unix < silent_since:
-                del self._seen[identity]
-                self._counts[identity[0]] -= 1
+        for slot in self._slots.values():
+            for instance, seen in list(slot.seen.items()):
+                if seen.noted_at_unix < silent_since:
+                    del slot.seen[instance]
+                    self._count -= 1
 
 
 def _outcomes(report: Report) -> list[tuple[Outcome, bytes]]:

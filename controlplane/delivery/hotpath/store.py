@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from controlplane.delivery.domain.etags import Condition
 from controlplane.delivery.domain.schedule import early_tags, next_due_unix, step_index
@@ -19,21 +20,32 @@ Key = tuple[str, str]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
+@dataclass(slots=True)
+class Seen:
+    """The last poll of an instance that was noted: its acknowledgement headers as they came."""
+
+    applied: bytes | None
+    rejected: bytes | None
+    noted_at_unix: float
+
+
 class Slot:
     """What one service is answered now, and who waits for that to change.
 
     A slot outlives its snapshots: a swap replaces the snapshot inside it, so that a waiter can
-    register once and look again. `not_modified` holds the headers of a 304, ready to send.
+    register once and look again. `not_modified` holds the headers of a 304, ready to send;
+    `seen` is what the instances of this service last said, by instance.
     """
 
     __slots__ = (
-        "due_unix", "index", "key", "not_modified", "positions", "snapshot", "step", "tag",
+        "due_unix", "index", "key", "not_modified", "positions", "seen", "snapshot", "step", "tag",
         "waiters",
     )  # fmt: skip
 
     def __init__(self, key: Key, snapshot: Snapshot, now_unix: float) -> None:
         self.key = key
         self.waiters: set[asyncio.Future[None]] = set()
+        self.seen: dict[bytes, Seen] = {}
         self.positions: dict[bytes, tuple[int, int]] = {}
         self.put(snapshot, now_unix)
 
