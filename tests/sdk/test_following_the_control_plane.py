@@ -118,7 +118,7 @@ def unusable(case: str) -> dict[str, object]:
         ("field", "policy.inbound.rate.per_s: expected a number, not text"),
         ("later step", "scheduled.0.policy.inbound.deadline_ms: -1 is outside"),
         ("time", "scheduled.0.at: expected an RFC 3339 time with its zone, not 'noon'"),
-        ("address", "it is for prod/payments, not for this service"),
+        ("address", "it is for prod/payments, not for prod/checkout"),
         ("schema", "schema: expected tidegate/v1, not 'tidegate/v9'"),
         ("sequence", "sequence: expected a whole number, not '8'"),
     ],
@@ -186,6 +186,14 @@ async def test_when_one_subscriber_cannot_obey_all_keep_the_old_policy() -> None
         "8-0-aa",
         "refuse_level_3 could not apply it: ValueError('level 3 is not for us')",
     )
+
+
+async def test_the_fleet_default_names_no_service_and_is_obeyed() -> None:
+    follower = Follower()
+
+    await follower.poll(ok(publication(7, shed_level=1, service="")))
+
+    assert follower.level == 1
 
 
 async def test_a_lower_sequence_is_refused_and_reported_and_polling_goes_on() -> None:

@@ -266,9 +266,11 @@ class PolicyClient:
             self._etag = self.applied
 
     def _adopt(self, publication: Publication) -> None:
-        address = (publication.environment, publication.service)
-        if address != self._address:
-            raise PolicyRejected("", f"it is for {'/'.join(address)}, not for this service")
+        environment, service = self._address
+        # The fleet default, served to a service that nobody registered, names no service.
+        if publication.environment != environment or publication.service not in ("", service):
+            address = f"{publication.environment}/{publication.service}"
+            raise PolicyRejected("", f"it is for {address}, not for {environment}/{service}")
         self._in_force.adopt(publication, self._clock.now_s())
         self._clock_learned.set()
 

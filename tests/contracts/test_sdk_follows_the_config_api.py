@@ -1,0 +1,157 @@
+"""The SDK's client against the real config API, in one process and in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import Any
+
+import httpx
+
+from controlplane.policies.domain.schema import builtin_policy
+from tests.delivery.builders import (
+    CHECKOUT_TOKEN,
+    NEWCOMER_TOKEN,
+    Plane,
+    VirtualTimeLoop,
+    make_plane,
+    run_virtually,
+    snapshot,
+)
+from tidegate import PolicyClient
+from tidegate.client import Surroundings
+
+
+def policy(shed_level: int) -> dict[str, Any]:
+    document = copy.deepcopy(builtin_policy())
+    document["inbound"]["shedding"]["level"] = shed_level
+    return document
+
+
+class Fleet:
+    """One service's clients and the control plane they follow."""
+
+    def __init__(self, loop: VirtualTimeLoop, plane: Plane) -> None:
+        self._loop = loop
+        self.plane = plane
+        self.applied: list[tuple[float, int]] = []  # (virtual seconds, shed level)
+
+    def client(self, service: str = "checkout", token: str = CHECKOUT_TOKEN) -> PolicyClient:
+        return PolicyClient(
+            "http://tidegate",
+            "prod",
+            service,
+            token,
+            instance_id=f"{service}-1",
+            on_change=[
+                lambda policy: self.applied.append(
+                    (self._loop.time(), policy.inbound.shedding.level)
+                )
+            ],
+            surroundings=Surroundings(
+                transport=httpx.ASGITransport(app=self.plane.app),
+                wall=self._loop.wall_unix,
+                elapsed=self._loop.time,
+                monotonic=self._loop.time,
+            ),
+        )
+
+    def said(self) -> list[tuple[str, str]]:
+        """What the instance said of itself since the last look: outcome and tag, in order."""
+        notes = self.plane.reports.take()
+        return [(mark.outcome, mark.etag) for note in notes for mark in note.marks]
+
+
+def make_fleet(loop: VirtualTimeLoop, **first: Any) -> Fleet:
+    plane = make_plane(snapshot(7, **first), clock=loop.wall_unix, sends_date=True)
+    return Fleet(loop, plane)
+
+
+def test_a_publication_reaches_a_waiting_client_at_once_and_is_acknowledged() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, policy=policy(0))
+        client = fleet.client()
+        await client.start()
+        await asyncio.sleep(100)
+        assert fleet.said() == [("applied", "7-0-9f3c")]
+
+        fleet.plane.store.swap(snapshot(8, policy=policy(2)))
+        await asyncio.sleep(0.01)
+
+        assert fleet.applied == [(0.0, 0), (100.0, 2)]
+        assert fleet.said() == [("applied", "8-0-9f3c")]
+        await client.stop()
+
+    run_virtually(story)
+
+
+def test_a_policy_the_client_cannot_apply_is_reported_once_and_polling_stays_calm() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, policy=policy(1))
+        client = fleet.client()
+        await client.start()
+        await asyncio.sleep(5)
+        fleet.said()
+        before = sum(fleet.plane.app.answer_counts.values())
+
+        fleet.plane.store.swap(snapshot(8, policy={"inbound": {}}))
+        await asyncio.sleep(300)
+
+        assert fleet.said() == [("applied", "7-0-9f3c"), ("rejected", "8-0-9f3c")]
+        assert client.policy.inbound.shedding.level == 1
+        assert sum(fleet.plane.app.answer_counts.values()) - before < 15
+        fleet.plane.store.swap(snapshot(9, policy=policy(2)))
+        await asyncio.sleep(0.01)
+        assert client.policy.inbound.shedding.level == 2
+        await client.stop()
+
+    run_virtually(story)
+
+
+def test_an_override_ends_on_both_sides_at_once_and_neither_flaps() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, policy=policy(2), scheduled=[(20.0, policy(0))])
+        client = fleet.client()
+        await client.start()
+
+        await asyncio.sleep(300)
+
+        assert [level for _, level in fleet.applied] == [2, 0]
+        assert abs(fleet.applied[1][0] - 20.0) < 0.1
+        assert client.etag == "7-1-9f3c"
+        assert fleet.said() == [("applied", "7-0-9f3c"), ("applied", "7-1-9f3c")]
+        assert sum(fleet.plane.app.answer_counts.values()) < 30
+        await client.stop()
+
+    run_virtually(story)
+
+
+def test_a_service_that_nobody_registered_obeys_the_fleet_default() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, service="", policy=policy(3))
+        client = fleet.client("newcomer", NEWCOMER_TOKEN)
+
+        await client.start()
+
+        assert client.policy.inbound.shedding.level == 3
+        await client.stop()
+
+    run_virtually(story)
+
+
+def test_a_draining_server_is_left_and_found_again() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, policy=policy(0))
+        client = fleet.client()
+        await client.start()
+        await asyncio.sleep(5)
+
+        fleet.plane.app.drain()
+        await asyncio.sleep(60)
+        fleet.plane.store.swap(snapshot(8, policy=policy(1)))
+        await asyncio.sleep(11)
+
+        assert client.policy.inbound.shedding.level == 1
+        await client.stop()
+
+    run_virtually(story)
