@@ -38,16 +38,3 @@ def histogram(
 ) -> Histogram:
     """Return a new histogram in our registry; the name ends in its unit, such as `_seconds`."""
     return Histogram(name, help_text, labels, registry=REGISTRY, buckets=buckets)
-
-
-REQUEST_DURATION = histogram(
-    "tidegate_web_request_duration_seconds",
-    "Operator requests by plane, method and status.",
-    ("plane", "method", "status"),
-)
-COMMITTED_CHANGES = counter(
-    "tidegate_policies_changes_total", "Committed changes by audit action.", ("action",)
-)
-ADMISSION_REFUSED = counter(
-    "tidegate_web_admission_refused_total", "Operator requests refused because all slots are busy."
-)
