@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+
+from controlplane.access.api.views import UnknownView
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -12,6 +14,7 @@ urlpatterns = [
     path("api/v1/", include("controlplane.policies.api.urls")),
     path("api/v1/", include("controlplane.delivery.api.urls")),
     path("api/v1/", include("controlplane.telemetry.api.urls")),
+    re_path(r"^api/", UnknownView.as_view()),
     path("", include("dashboards.urls")),
 ]
 handler400 = "dashboards.views.errors.bad_request"
