@@ -327,8 +327,8 @@ def main() -> None:
     """Run the comparison, or one of its parts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--serve", choices=CANDIDATES, help=argparse.SUPPRESS)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.6, help="of each run")
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     if options.serve:

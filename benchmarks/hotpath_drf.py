@@ -71,7 +71,7 @@ class ConfigView(APIView):
 
     def get(self, request: Request, environment: str, service: str) -> Response:
         """Answer one poll."""
-        token = request.auth
+        token: Any = request.auth
         if (token.environment, token.service) != (environment, service):
             raise PermissionDenied("the token is for another service")
         newest = latest_publication(environment, service)
