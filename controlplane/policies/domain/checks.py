@@ -42,11 +42,11 @@ def _missing(value: Mapping[str, Any], section: Section, parts: tuple[str, ...])
             path = format_path((*parts, name))
             found.append(Problem(path, f"missing: {_why_needed(parts, child)}"))
     for name, item in value.items():
-        under = section.child(name)
+        under = section.entry or section.children[name]
         if item is None and section.entry is not None:
             path = format_path((*parts, name))
             found.append(Problem(path, "null deletes in a layer; a complete policy leaves it out"))
-        elif isinstance(under, Section) and isinstance(item, Mapping):
+        elif isinstance(item, Mapping) and isinstance(under, Section):
             found += _missing(item, under, (*parts, name))
     return found
 
@@ -97,7 +97,7 @@ def _idempotency(
         yield Problem(
             format_path((*parts, "idempotency", "required")),
             f"{method} changes nothing and is sent without an Idempotency-Key: every ordinary "
-            f"request would be answered 400; set required false, or ask it of POST or PATCH",
+            f"request would be refused; set required false, or ask it of POST or PATCH",
         )
     if idempotency["ttl_s"] * 1000 < endpoint["deadline_ms"]:
         yield Problem(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ MAX_KEY_CHARACTERS = 256
 MAX_TEXT_CHARACTERS = 1000
 MAX_PROBLEMS = 100
 _MAX_DIGITS = 40
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def parse_document(raw: bytes | str) -> dict[str, Any]:
@@ -122,20 +124,22 @@ class _Reader:
             if not any(problem.path == "" for problem in self.problems):
                 self._note((), f"too large: at most {MAX_VALUES} values and {MAX_BYTES:,} bytes")
             return _OMITTED
-        if isinstance(value, Mapping):
-            return self._object(value, parts)
-        if isinstance(value, list):
-            return self._list(value, parts)
-        if value is None or isinstance(value, bool):
+        if type(value) is int or value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return self._text(value, parts)
+        if isinstance(value, dict):
+            return self._object(value, parts)
         if isinstance(value, int | float):
             return self._number(value, parts)
+        if isinstance(value, list):
+            return self._list(value, parts)
+        if isinstance(value, Mapping):
+            return self._object(dict(value), parts)
         self._note(parts, f"{kind_of(value)} is not JSON")
         return _OMITTED
 
-    def _object(self, value: Mapping[Any, Any], parts: tuple[str, ...]) -> Any:
+    def _object(self, value: dict[Any, Any], parts: tuple[str, ...]) -> Any:
         if len(parts) >= MAX_DEPTH:
             self._note(parts[:MAX_DEPTH], _TOO_DEEP)
             return _OMITTED
@@ -219,7 +223,7 @@ def _syntax_message(error: json.JSONDecodeError) -> str:
 
 
 def _is_broken(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and _HALF_A_PAIR.search(text) is not None
 
 
 def _printable(text: str) -> str:

@@ -138,8 +138,8 @@ class Idempotency(Block):
     required: bool = switch(
         False,
         "Idempotency-Key required",
-        "true answers 400 to a request without an Idempotency-Key. Turn it on when every caller "
-        "sends one: then a retried request cannot act twice.",
+        "true asks the service to refuse a request without an Idempotency-Key. Turn it on when "
+        "every caller sends one: then a retried request cannot act twice.",
     )
     ttl_s: int = measure(
         86_400,
@@ -185,8 +185,9 @@ class Endpoint(Block):
     )
     idempotency: Idempotency | None = optional_part(
         "Idempotency",
-        "Stores answers by Idempotency-Key, so that a retried request acts once. null or left "
-        "out: keys are ignored.",
+        "For the service's own store of answers by Idempotency-Key, by which a retried request "
+        "acts once: the SDK hands these values to the service and enforces nothing itself. null "
+        "or left out: none.",
     )
 
 

@@ -6,7 +6,7 @@ complete policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -110,11 +110,11 @@ def _unknown_problem(parts: tuple[str, ...]) -> Problem:
 
 def _repeated_items(value: Any, node: Node, parts: tuple[str, ...]) -> list[Problem]:
     """Lists are sets here; only a valid document is searched."""
-    if isinstance(node, Section) and isinstance(value, Mapping):
+    if isinstance(value, dict) and isinstance(node, Section):
         found: list[Problem] = []
         for key, item in value.items():
-            child = node.child(key)
-            if child is not None:
+            if isinstance(item, dict | list):
+                child = node.entry or node.children[key]
                 found += _repeated_items(item, child, (*parts, key))
         return found
     if isinstance(value, list):
