@@ -67,7 +67,9 @@ def timeseries(
 
 def _top(lines: Sequence[Line], references: Sequence[Reference], least_top: float) -> float:
     values = [value for line in lines for _, value in line.points if value is not None]
-    return max([*values, *(each.value for each in references), least_top], default=1.0) * 1.12 or 1.0
+    return (
+        max([*values, *(each.value for each in references), least_top], default=1.0) * 1.12 or 1.0
+    )
 
 
 def _trace(line: Line, number_format: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.http import QueryDict
 
+from controlplane.kernel.errors import InvalidInput
+
 LONGEST = 500
 
 
@@ -19,3 +21,14 @@ def reason_problem(reason: str) -> str:
     if len(reason) > LONGEST:
         return f"Use at most {LONGEST} characters; this has {len(reason)}."
     return ""
+
+
+def read_number(text: str | None, name: str) -> int:
+    """A whole number from a form or a URL.
+
+    Raises:
+        InvalidInput: it is not one.
+    """
+    if text and text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise InvalidInput(f"{name} must be a whole number", field=name)

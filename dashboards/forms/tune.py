@@ -97,8 +97,10 @@ def check_apply(submission: Submission) -> dict[str, str]:
     elif len(submission.reason) > LONGEST_REASON:
         errors["reason"] = f"Use at most {LONGEST_REASON} characters."
     if not submission.is_permanent and submission.lasts is None:
-        errors["lasts"] = "Enter whole seconds, such as 20." if submission.lasts_choice == CUSTOM else (
-            "Choose how long the change lasts."
+        errors["lasts"] = (
+            "Enter whole seconds, such as 20."
+            if submission.lasts_choice == CUSTOM
+            else ("Choose how long the change lasts.")
         )
     if not submission.changed and not submission.errors:
         errors["form"] = "Nothing to apply: change at least one value first."

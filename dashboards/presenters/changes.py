@@ -10,7 +10,12 @@ from controlplane.access.domain.actors import Actor
 from controlplane.delivery.domain.convergence import Convergence
 from controlplane.delivery.selectors import convergence_many
 from controlplane.policies.domain.diff import diff
-from controlplane.policies.selectors import Change, OverrideRow, list_changes, list_overrides_in_force
+from controlplane.policies.selectors import (
+    Change,
+    OverrideRow,
+    list_changes,
+    list_overrides_in_force,
+)
 from controlplane.policies.selectors.history import ACTIONS_BY_KIND
 from controlplane.registry.selectors import get_service, list_services
 from dashboards.presenters.change_words import change_words
@@ -154,9 +159,7 @@ def present_filters(environment: str) -> Filters:
     )
 
 
-def present_recent(
-    *, environment: str, service_slug: str, actor: Actor, now: datetime
-) -> Recent:
+def present_recent(*, environment: str, service_slug: str, actor: Actor, now: datetime) -> Recent:
     """List the last changes of one service.
 
     Raises:

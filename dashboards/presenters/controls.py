@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def leaf_for(parts: tuple[str, ...], resolved: Resolved) -> Leaf | None:
     leaf = None if below is None else resolved.leaves.get(format_path(below))
     if leaf is None or below is None:
         return None
-    return leaf._replace(layer=f"{leaf.layer} ({'.'.join(below[:2])})")
+    return dataclasses.replace(leaf, layer=f"{leaf.layer} ({'.'.join(below[:2])})")
 
 
 def _below(parts: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -94,7 +94,9 @@ def present_objectives(*, environment: str, service_slug: str) -> Objectives:
 
 
 def _rank(row: InstanceRow) -> int:
-    return 0 if row.state == "rejected" else 1 if not row.is_live else 2 if not row.is_current else 3
+    return (
+        0 if row.state == "rejected" else 1 if not row.is_live else 2 if not row.is_current else 3
+    )
 
 
 def _instance(row: InstanceRow, now: datetime) -> Instance:

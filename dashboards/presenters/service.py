@@ -156,12 +156,15 @@ def present_endpoints(*, environment: str, service_slug: str, now: datetime) -> 
     service = get_service(environment, service_slug)
     read = read_picture(environment, now)
     signals = signals_of(read, service_slug)
-    criticality = {f"{each.method} {each.route}": each.criticality for each in service.endpoints.all()}
+    criticality = {
+        f"{each.method} {each.route}": each.criticality for each in service.endpoints.all()
+    }
     names = list(criticality) + sorted(set(signals.endpoints) - set(criticality))
     return Endpoints(
         service_slug=service_slug,
         rows=tuple(
-            _endpoint(name, criticality.get(name, ""), signals.endpoints.get(name)) for name in names
+            _endpoint(name, criticality.get(name, ""), signals.endpoints.get(name))
+            for name in names
         ),
         freshness=freshness_of(read),
     )

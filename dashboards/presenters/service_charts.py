@@ -252,7 +252,7 @@ def _card(
 def _availability_target(ask: _Ask) -> float | None:
     status = service_status(ask.environment).get(ask.service_slug)
     objectives = () if status is None else status.objectives
-    return next((each.target for each in objectives if each.name == "availability"), None)
+    return next((each.target for each in objectives if each.kind == "availability"), None)
 
 
 def _last(lines: Sequence[Line]) -> float | None:

@@ -86,7 +86,9 @@ def present_change(*, environment: str, sequence: int, actor: Actor, now: dateti
         left_s=None if override is None else (override.ends_at - now).total_seconds(),
         rollback_to=_rollback_to(environment, slug, change),
         may_undo=actor.may("override.revert", team),
-        spread=present_spread(environment=environment, sequence=sequence, now=now) if slug else None,
+        spread=present_spread(environment=environment, sequence=sequence, now=now)
+        if slug
+        else None,
     )
 
 

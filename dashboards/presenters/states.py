@@ -58,7 +58,9 @@ def state_pill(condition: Condition) -> StatePill:
     tone, shape, word = _LOOK[condition.state]
     factor = "" if condition.factor is None else f" {times(condition.factor)}"
     if condition.state is State.BURNING and condition.factor is not None:
-        factor = f" {condition.factor:,.1f}×" if condition.factor < 100 else f" {condition.factor:,.0f}×"
+        factor = (
+            f" {condition.factor:,.1f}×" if condition.factor < 100 else f" {condition.factor:,.0f}×"
+        )
     text = {
         State.BREAKER_OPEN: f"{word}: {condition.subject}",
         State.SHEDDING: f"{word} {condition.subject}",
@@ -86,6 +88,8 @@ def breaker_mark(dependency: str, states: Mapping[str, int]) -> BreakerMark | No
         state=worst.value,
         pill=StatePill(tone=tone, shape=shape, text=word + share),
         instances=", ".join(
-            f"{count} {_BREAKER[BreakerState(state)][1]}" for state, count in states.items() if count
+            f"{count} {_BREAKER[BreakerState(state)][1]}"
+            for state, count in states.items()
+            if count
         ),
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.policies.domain.resolve import Resolved
-from dashboards.presenters.live import dependency_summary
 from controlplane.telemetry.domain.picture import ServiceSignals
+from dashboards.presenters.live import dependency_summary
 
 Parts = tuple[str, ...]
 

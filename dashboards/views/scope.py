@@ -139,5 +139,7 @@ def draw(
 
 
 def _roles(actor: Actor) -> str:
-    roles = sorted({f"{g.role}" if g.team is None else f"{g.role} of {g.team}" for g in actor.grants})
+    roles = sorted(
+        {f"{g.role}" if g.team is None else f"{g.role} of {g.team}" for g in actor.grants}
+    )
     return ", ".join(roles) or "no role"

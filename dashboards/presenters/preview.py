@@ -1,0 +1,132 @@
+"""What a change would do to the effective policy, before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from controlplane.kernel.errors import InvalidInput, Problem
+from controlplane.kernel.jsondoc import merge_patch
+from controlplane.policies.domain.checks import check_policy
+from controlplane.policies.domain.diff import FieldChange, diff
+from controlplane.policies.domain.resolve import Layer, Resolved, resolve
+from controlplane.policies.domain.validate import validate_patch
+from controlplane.policies.selectors import current_version, policy_layers
+from controlplane.registry.selectors import get_service
+from dashboards.presenters.values import ChangedField, changed_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One sentence about the change, and how serious it is: stop, warn or ok."""
+
+    level: str
+    text: str
+
+    @property
+    def shape(self) -> str:
+        """The glyph before it."""
+        return {"stop": "▲", "warn": "!", "ok": "✓"}[self.level]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The region beside the form."""
+
+    service_slug: str
+    fields: tuple[ChangedField, ...]
+    notes: tuple[Note, ...]
+    is_permanent: bool
+    is_touched: bool
+
+    @property
+    def count(self) -> int:
+        """How many fields of the effective policy change."""
+        return len(self.fields)
+
+
+def present_preview(
+    *,
+    environment: str,
+    service_slug: str,
+    patch: Mapping[str, Any],
+    changed: Sequence[str],
+    is_permanent: bool,
+    shape_errors: Mapping[str, str],
+    now: datetime,
+) -> Preview:
+    """Validate `patch` and compare the policy before and after; stores nothing.
+
+    Args:
+        changed: paths a person changed; may be more than the effective policy changes.
+        shape_errors: what the form itself refused, by input.
+
+    Raises:
+        NotFound: no such service.
+    """
+    service = get_service(environment, service_slug)
+    layers = policy_layers(service, now)
+    notes = [Note("stop", f"{name}: {text}") for name, text in shape_errors.items()]
+    fields: tuple[ChangedField, ...] = ()
+    if changed and patch:
+        problems = _problems(patch)
+        if problems:
+            notes += [Note("stop", str(problem)) for problem in problems]
+        else:
+            version = current_version(service)
+            document = {} if version is None else version.document
+            before = resolve(layers)
+            after = resolve(_with_change(layers, patch, document, is_permanent))
+            differing = diff(before.policy, after.policy)
+            fields = changed_fields(differing)
+            notes += [Note("stop", str(each)) for each in check_policy(after.policy)]
+            notes += _masked(changed, after, is_permanent)
+            notes += _nothing(differing, notes)
+    return Preview(
+        service_slug=service_slug,
+        fields=fields,
+        notes=tuple(notes),
+        is_permanent=is_permanent,
+        is_touched=bool(changed or shape_errors),
+    )
+
+
+def _problems(patch: Mapping[str, Any]) -> tuple[Problem, ...]:
+    try:
+        validate_patch(patch)
+    except InvalidInput as error:
+        return error.problems or (Problem(error.field or "", error.message),)
+    return ()
+
+
+def _with_change(
+    layers: Sequence[Layer],
+    patch: Mapping[str, Any],
+    document: Mapping[str, Any],
+    is_permanent: bool,
+) -> list[Layer]:
+    if not is_permanent:
+        return [*layers, Layer("override", "this change", patch)]
+    version = Layer("version", "this version", merge_patch(document, patch))
+    below = [layer for layer in layers if layer.kind == "fleet_default"]
+    above = [layer for layer in layers if layer.kind == "override"]
+    return [*below, version, *above]
+
+
+def _masked(changed: Sequence[str], after: Resolved, is_permanent: bool) -> list[Note]:
+    """A version lies under the overrides: what they set is what instances keep enforcing."""
+    if not is_permanent:
+        return []
+    return [
+        Note("warn", f"{path} stays as {leaf.layer} sets it until that ends.")
+        for path in changed
+        if (leaf := after.leaves.get(path)) is not None and leaf.kind == "override"
+    ]
+
+
+def _nothing(differing: Sequence[FieldChange], notes: Sequence[Note]) -> list[Note]:
+    if differing or notes:
+        return []
+    return [Note("warn", "These values are in force already: nothing would change.")]

@@ -1,0 +1,176 @@
+"""Tune: change one number safely, for a while, with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.views.decorators.http import require_http_methods, require_POST
+
+from controlplane.kernel.clock import utc_now
+from controlplane.kernel.errors import Conflict, InvalidInput, PreconditionFailed, TidegateError
+from controlplane.kernel.jsondoc import merge_patch
+from controlplane.policies.domain.fields import field_for
+from controlplane.policies.selectors import current_version, latest_publication
+from controlplane.policies.services import open_override, publish_version
+from controlplane.registry.selectors import get_service
+from dashboards.forms.tune import DEFAULT_LASTS, LASTS, Submission, check_apply, read_submission
+from dashboards.presenters.preview import Preview, present_preview
+from dashboards.presenters.tune import present_in_force_values, present_tune
+from dashboards.templatetags.links import link_to
+from dashboards.views.scope import Scope, draw, page, region
+
+LONGEST_PREFILL = 40  # characters of one value in a link
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def tune(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
+    """The form; a POST applies it and goes on to the page that follows the change."""
+    if request.method == "POST":
+        return _apply(request, scope, service_slug)
+    prefilled = {
+        path: str(value)[:LONGEST_PREFILL]
+        for path, value in request.GET.items()
+        if field_for(path) is not None
+    }
+    blank = Submission(texts=prefilled, was={}, patch={}, changed=(), errors={})
+    if prefilled:
+        blank = _as_submitted(blank, scope, service_slug)
+    return _draw(request, scope, service_slug, blank, {}, section=request.GET.get("section", ""))
+
+
+@require_POST
+@region
+def preview_region(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
+    """Region: what the form as it stands would change. Stores nothing."""
+    submission = read_submission(request.POST)
+    return draw(
+        request, scope, "tune/_preview.html", preview=_preview(scope, service_slug, submission)
+    )
+
+
+def _apply(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
+    service = get_service(scope.environment, service_slug)
+    submission = read_submission(request.POST)
+    action = "version.publish" if submission.is_permanent else "override.open"
+    scope.actor.require(action, service.team.slug)
+    section = request.POST.get("section", "")
+    errors = {**submission.errors, **check_apply(submission)}
+    if not errors:
+        errors = _overtaken(scope, service_slug, submission)
+    status = 422
+    if not errors:
+        try:
+            _write(scope, service_slug, submission)
+        except (InvalidInput, Conflict, PreconditionFailed) as error:
+            errors, status = _problems(error), error.status
+    if errors:
+        return _draw(
+            request, scope, service_slug, submission, errors, section=section, status=status
+        )
+    publication = latest_publication(scope.environment, service_slug)
+    if publication is None:
+        return HttpResponseRedirect(link_to(scope, "changes", service=service_slug))
+    return HttpResponseRedirect(link_to(scope, "change", publication.sequence))
+
+
+def _write(scope: Scope, service_slug: str, submission: Submission) -> None:
+    now, service = utc_now(), get_service(scope.environment, service_slug)
+    if submission.is_permanent:
+        version = current_version(service)
+        document = merge_patch({} if version is None else version.document, submission.patch)
+        publish_version(
+            actor=scope.actor,
+            service=service,
+            document=document,
+            reason=submission.reason,
+            now=now,
+            expected_number=submission.version_number,
+        )
+    elif submission.lasts is not None:
+        open_override(
+            actor=scope.actor,
+            service=service,
+            patch=submission.patch,
+            lasts=submission.lasts,
+            reason=submission.reason,
+            now=now,
+        )
+
+
+def _overtaken(scope: Scope, service_slug: str, submission: Submission) -> dict[str, str]:
+    """Fields that somebody else changed since this form was opened."""
+    in_force = present_in_force_values(
+        scope.environment, service_slug, tuple(submission.was), utc_now()
+    )
+    return {
+        path: f"This is {now or 'not set'} now, set by {layer} since you opened the page. "
+        "Check it and apply again."
+        for path in submission.changed
+        if path in submission.was
+        for now, layer in [in_force.get(path, ("", "nobody"))]
+        if now != submission.was[path]
+    }
+
+
+def _problems(error: TidegateError) -> dict[str, str]:
+    problems = getattr(error, "problems", ())
+    found = {problem.path or "form": problem.message for problem in problems}
+    return found or {error.field or "form": error.message}
+
+
+def _as_submitted(blank: Submission, scope: Scope, service_slug: str) -> Submission:
+    """A link with values in it, read as if somebody had typed them."""
+    in_force = present_in_force_values(
+        scope.environment, service_slug, tuple(blank.texts), utc_now()
+    )
+    data = QueryDict(mutable=True)
+    for path, text in blank.texts.items():
+        data[path] = text
+        data[f"was:{path}"] = in_force.get(path, ("", ""))[0]
+    return replace(read_submission(data), lasts_choice=DEFAULT_LASTS)
+
+
+def _preview(scope: Scope, service_slug: str, submission: Submission) -> Preview:
+    return present_preview(
+        environment=scope.environment,
+        service_slug=service_slug,
+        patch=submission.patch,
+        changed=submission.changed,
+        is_permanent=submission.is_permanent,
+        shape_errors=submission.errors,
+        now=utc_now(),
+    )
+
+
+def _draw(
+    request: HttpRequest,
+    scope: Scope,
+    service_slug: str,
+    submission: Submission,
+    errors: dict[str, str],
+    *,
+    section: str,
+    status: int = 200,
+) -> HttpResponse:
+    shown = present_tune(
+        environment=scope.environment,
+        service_slug=service_slug,
+        section=section,
+        texts=submission.texts,
+        errors=errors,
+        actor=scope.actor,
+        now=utc_now(),
+    )
+    return draw(
+        request,
+        scope,
+        "tune/tune.html",
+        status=status,
+        nav="service",
+        tune=shown,
+        preview=_preview(scope, service_slug, submission),
+        submission=submission,
+        lasts=LASTS,
+    )
