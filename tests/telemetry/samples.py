@@ -46,7 +46,7 @@ def fleet_rows(services: list[str]) -> dict[str, Rows]:
             ({"service": name, "reason": "shed", "http_route": "/orders"}, 1.0)
         )
         rows["tenant_requests"] += [
-            ({"service": name, "tenant": "acme", "outcome": "ok"}, 3.0),
+            ({"service": name, "tenant": "acme", "outcome": "accepted"}, 3.0),
             ({"service": name, "tenant": "acme", "outcome": "limited"}, 1.0),
         ]
     return rows

@@ -160,7 +160,7 @@ def test_the_shed_share_adds_every_reason() -> None:
 def test_tenants_show_how_much_of_them_is_limited() -> None:
     answers = {
         Reading.TENANTS: (
-            Sample({"service": "checkout", "tenant": "acme", "outcome": "ok"}, 3.0),
+            Sample({"service": "checkout", "tenant": "acme", "outcome": "accepted"}, 3.0),
             Sample({"service": "checkout", "tenant": "acme", "outcome": "limited"}, 1.0),
         )
     }

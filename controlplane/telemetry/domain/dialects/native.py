@@ -41,11 +41,11 @@ QUEUE_WAIT = "tidegate_queue_wait_seconds"
 
 # What the SDK's transport says of attempts and requests.
 GOOD_OUTCOMES = frozenset({"success"})
-NEUTRAL_OUTCOMES = frozenset({"cancelled"})  # says nothing about the dependency
+NEUTRAL_OUTCOMES = frozenset({"cancelled", "mistake", "no_connection"})  # the caller's own doing
 # Never sent: such a request cannot amplify, and counting it would hide amplification.
 UNSENT_OUTCOMES = frozenset({"breaker_open"})
 REFUSED_OUTCOMES = frozenset({"rejected"})  # calls that a breaker did not let through
-LIMITED_OUTCOMES = frozenset({"limited", "rejected"})  # of a tenant's requests
+LIMITED_OUTCOMES = frozenset({"limited"})  # beyond the tenant's own rate
 
 SLOW_ATTEMPT_S = 1.0
 BUCKET_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
