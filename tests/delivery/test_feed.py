@@ -13,6 +13,7 @@ from django.db import DataError, OperationalError
 from structlog.testing import capture_logs
 
 from controlplane.delivery.hotpath.headers import Report
+from controlplane.delivery.hotpath.reports import InstanceNote
 from controlplane.delivery.services import feed as feed_module
 from controlplane.delivery.services.feed import Feed
 from controlplane.policies.models import Publication
@@ -228,7 +229,11 @@ def test_reports_wait_while_the_database_is_lost(
 ) -> None:
     plane, feed = make_feed(tmp_path)
     note_an_instance(plane)
-    written = []
+    written: list[InstanceNote] = []
+
+    def keep(notes: list[InstanceNote]) -> int:
+        written.extend(notes)
+        return 0
 
     def fail(notes: list[Any]) -> int:
         raise OperationalError("database is locked")
@@ -237,7 +242,7 @@ def test_reports_wait_while_the_database_is_lost(
     with capture_logs() as lines:
         asyncio.run(feed.flush())
         asyncio.run(feed.flush())
-    monkeypatch.setattr(feed_module, "write_reports", lambda notes: written.extend(notes) or 0)
+    monkeypatch.setattr(feed_module, "write_reports", keep)
     asyncio.run(feed.flush())
 
     assert [line["event"] for line in lines] == ["reports.lost"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controlplane.delivery.hotpath.app import ConfigApp
@@ -205,7 +207,7 @@ USUAL = {
     ids=lambda request_: str(request_)[:60],
 )
 async def test_the_short_way_to_a_304_answers_exactly_as_the_long_way(
-    request_: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane = make_plane()
     await ask(plane, headers=USUAL)  # notes the instance, so that the short way is open
