@@ -10,6 +10,7 @@ from controlplane.registry.selectors import list_environments
 from controlplane.telemetry.services.collect import collect_fleet as collect
 from controlplane.telemetry.services.collect import sole_collector
 from controlplane.telemetry.services.connect import signal_source
+from controlplane.telemetry.services.own_metrics import share_environments
 from controlplane.telemetry.sources.port import SourceUnavailable
 from controlplane.telemetry.sources.shared_cache import CacheAway
 
@@ -29,7 +30,13 @@ def collect_fleet() -> None:
     previous one still running does nothing. A failure is recorded for the pages, not retried:
     the next tick is due before a retry would be.
     """
-    for environment in list_environments():
+    environments = list_environments()
+    try:
+        share_environments([environment.slug for environment in environments])
+    except CacheAway as error:
+        log.warning("picture.failed", reason=error.message)
+        return
+    for environment in environments:
         try:
             with sole_collector(environment.slug) as mine:
                 if mine:
