@@ -18,7 +18,7 @@ PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 async def answer(path: str, *, ready: bool, send: Any) -> None:
-    """Answer one of PATHS. Never touches the database or the network."""
+    """Answer one of PATHS. Never touches the database; metrics may read the shared cache."""
     if path == "/livez":
         await _send(send, 200, b"alive\n", b"text/plain; charset=utf-8")
     elif path == "/readyz":
