@@ -9,6 +9,7 @@ os.environ.setdefault("TIDEGATE_STATE_DIR", tempfile.mkdtemp(prefix="tidegate-te
 os.environ.setdefault("TIDEGATE_RATE_WINDOW_S", "60")
 
 from controlplane.project.settings.base import *  # noqa: F403
+from controlplane.project.settings.base import DATABASES, TIDEGATE
 
 SECRET_KEY = "test-only-key-that-signs-nothing-outside-the-test-run-000000000000"  # noqa: S105
 TIDEGATE_ALLOW_DEMO = True
@@ -20,3 +21,5 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 CELERY_TASK_ALWAYS_EAGER = True
+# A file, not memory: threads of one test lock it as the processes of a real installation do.
+DATABASES["default"]["TEST"] = {"NAME": str(TIDEGATE.state_dir / "test.sqlite3")}
