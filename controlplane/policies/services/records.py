@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controlplane.policies.domain.diff import diff
+from controlplane.policies.domain.diff import diff_effective
 
 
 def change_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -17,5 +17,5 @@ def change_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dic
             "after": change.after,
             "kind": change.kind,
         }
-        for change in diff(dict(before), dict(after))
+        for change in diff_effective(before, after)
     ]
