@@ -30,6 +30,32 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldChang
     return list(_changes(before, after, ()))
 
 
+def diff_effective(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldChange]:
+    """Return every field of two complete policies that differs for whoever the policy governs.
+
+    A dependency that only one of them names was, or will be, called by `outbound.defaults`; an
+    endpoint takes its deadline and criticality from its service. So naming one changes only
+    what it sets otherwise, not every field it has.
+    """
+    return diff(_naming_as(before, after), _naming_as(after, before))
+
+
+def _naming_as(policy: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """`policy`, with the dependencies and endpoints that only `other` names spelt out."""
+    inbound, outbound = policy["inbound"], policy["outbound"]
+    endpoint = {
+        "deadline_ms": inbound["deadline_ms"],
+        "criticality": inbound["shedding"]["default_criticality"],
+    }
+    endpoints = dict.fromkeys(other["inbound"]["endpoints"], endpoint)
+    dependencies = dict.fromkeys(other["outbound"]["dependencies"], outbound["defaults"])
+    return {
+        **policy,
+        "inbound": {**inbound, "endpoints": endpoints | inbound["endpoints"]},
+        "outbound": {**outbound, "dependencies": dependencies | outbound["dependencies"]},
+    }
+
+
 def _changes(
     before: Mapping[str, Any], after: Mapping[str, Any], parts: tuple[str, ...]
 ) -> Iterator[FieldChange]:

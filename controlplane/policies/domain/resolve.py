@@ -59,12 +59,11 @@ class Resolved:
     leaves: dict[str, Leaf]
 
 
-# What the layers say at one place, strongest first: None for a null there, _GONE for a null above.
+# What the layers say at one place, strongest first: None for a null there or anywhere above.
 Said: TypeAlias = list[tuple[Layer, Any]]
 # An object of the policy: a Leaf under each field, a further Tree under each object.
 Tree: TypeAlias = dict[str, Any]
 
-_GONE: Any = object()
 _MISSING: Any = object()  # the value of a field that no layer gives and that has no default
 
 
@@ -158,8 +157,6 @@ def _default_rate(said: Said, fallback: Any, path: str, via: str) -> Any:
     if _is_set(said):
         base, origin = _base_rate(fallback, via)
         return _completed(said, base, path, origin)
-    if said and said[0][1] is None:
-        return Leaf(path, None, said[0][0].label, said[0][0].kind, _lost(said[1:]))
     if isinstance(fallback, dict):
         return _completed(said, fallback, path, via)
     return _leaf(said, fallback, path, via)
@@ -199,44 +196,44 @@ def _leaf(said: Said, fallback: Any, path: str, via: str = "") -> Leaf:
         beat = tuple([(label + via, value) for label, value in fallback.beat])
         return Leaf(path, fallback.value, fallback.layer + via, fallback.kind, beat)
     layer, value = said[0]
-    own = value is not None and value is not _GONE
-    below = () if fallback.value is _MISSING else ((fallback.layer + via, fallback.value),)
     older = tuple([(label + via, value) for label, value in fallback.beat])
-    if own or (value is None and fallback.value is None):
-        value = value if own else None
-        return Leaf(path, value, layer.label, layer.kind, _lost(said[1:]) + below + older)
-    beat = _lost(said) + older
-    return Leaf(
-        path, fallback.value, fallback.layer + via, fallback.kind, beat, removed_by=layer.label
-    )
+    if value is None and fallback.value is not None:
+        return Leaf(
+            path,
+            fallback.value,
+            fallback.layer + via,
+            fallback.kind,
+            _lost(said) + older,
+            removed_by=layer.label,
+        )
+    below = () if fallback.value is _MISSING else ((fallback.layer + via, fallback.value),)
+    return Leaf(path, value, layer.label, layer.kind, _lost(said[1:]) + below + older)
 
 
 def _lost(said: Said) -> tuple[tuple[str, object], ...]:
-    return tuple(
-        [(layer.label, value) for layer, value in said if value is not None and value is not _GONE]
-    )
+    return tuple([(layer.label, value) for layer, value in said if value is not None])
 
 
 def _under(said: Said, key: str) -> Said:
     """Return what is said one level down; a null above deletes everything under it."""
     found: Said = []
     for layer, value in said:
-        if value is None or value is _GONE:
-            found.append((layer, _GONE))
+        if value is None:
+            found.append((layer, None))
         elif key in value:
             found.append((layer, value[key]))
     return found
 
 
 def _is_set(said: Said) -> bool:
-    return bool(said) and said[0][1] is not None and said[0][1] is not _GONE
+    return bool(said) and said[0][1] is not None
 
 
 def _entries(said: Said) -> Iterator[tuple[str, Said]]:
     """Yield the entries that are left of a map, those of the weakest layer first."""
     names: dict[str, None] = {}
     for _, value in reversed(said):
-        if value is not None and value is not _GONE:
+        if value is not None:
             names.update(dict.fromkeys(value))
     for name in names:
         entry = _under(said, name)
