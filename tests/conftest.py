@@ -14,6 +14,9 @@ from controlplane.registry.models import Environment, Service
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
 
 
+pytest_plugins = ["tests.scenarios.fixtures"]
+
+
 @pytest.fixture
 def now() -> datetime:
     return datetime(2026, 11, 2, 2, 14, 0, tzinfo=UTC)
