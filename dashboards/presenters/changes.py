@@ -9,7 +9,7 @@ from datetime import datetime
 from controlplane.access.domain.actors import Actor
 from controlplane.delivery.domain.convergence import Convergence
 from controlplane.delivery.selectors import convergence_many
-from controlplane.policies.domain.diff import diff
+from controlplane.policies.domain.diff import FieldChange, diff
 from controlplane.policies.selectors import (
     Change,
     OverrideRow,
@@ -23,6 +23,7 @@ from dashboards.presenters.values import ChangedField, changed_fields
 
 PAGE_SIZE = 50
 RECENT = 6
+SEARCHED_CHANGES = 500
 KINDS = (("override", "Overrides"), ("version", "Versions"), ("fleet_default", "Fleet defaults"))
 
 
@@ -110,12 +111,12 @@ def present_in_force(*, environment: str, service: str, actor: Actor, now: datet
     """List overrides in force, soonest end first; of one service when `service` is not empty."""
     teams = _teams(environment)
     rows = list_overrides_in_force(environment, service or None, now=now)
+    opened = _opened(environment, rows, now)
+    shown = (_in_force(row, opened.get(row.id), teams, actor, now) for row in rows)
     return InForce(
         environment=environment,
         service=service,
-        rows=tuple(
-            sorted((_in_force(row, teams, actor, now) for row in rows), key=lambda r: r.left_s)
-        ),
+        rows=tuple(sorted(shown, key=lambda row: row.left_s)),
     )
 
 
@@ -173,11 +174,6 @@ def present_recent(*, environment: str, service_slug: str, actor: Actor, now: da
     )
 
 
-def patch_fields(patch: Mapping[str, object]) -> tuple[ChangedField, ...]:
-    """The fields that an override sets, as if nothing had been there before."""
-    return changed_fields(diff({}, dict(patch)))
-
-
 def _rows(
     changes: Sequence[Change], *, environment: str, actor: Actor, now: datetime
 ) -> tuple[ChangeRow, ...]:
@@ -215,9 +211,28 @@ def _row(
     )
 
 
+def _opened(
+    environment: str, rows: Sequence[OverrideRow], now: datetime
+) -> dict[int, tuple[FieldChange, ...]]:
+    """What each override changed when it was opened, from the change log."""
+    if not rows:
+        return {}
+    since = min(row.starts_at for row in rows)
+    found = list_changes(
+        environment, kind="override.opened", since=since, limit=SEARCHED_CHANGES, now=now
+    )
+    return {change.override_id: change.changes for change in found if change.override_id}
+
+
 def _in_force(
-    row: OverrideRow, teams: Mapping[str, str], actor: Actor, now: datetime
+    row: OverrideRow,
+    opened: tuple[FieldChange, ...] | None,
+    teams: Mapping[str, str],
+    actor: Actor,
+    now: datetime,
 ) -> InForceRow:
+    # Too long ago to be found, or nothing differed: then what it sets, without what was before.
+    changes = opened or diff({}, dict(row.patch))
     return InForceRow(
         override_id=row.id,
         service=row.service,
@@ -226,7 +241,7 @@ def _in_force(
         starts_at=row.starts_at,
         ends_at=row.ends_at,
         left_s=(row.ends_at - now).total_seconds(),
-        fields=patch_fields(row.patch),
+        fields=changed_fields(changes),
         may_change=actor.may("override.revert", teams.get(row.service)),
     )
 

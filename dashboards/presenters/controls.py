@@ -12,7 +12,7 @@ from controlplane.policies.domain.fields import Field, field_for
 from controlplane.policies.domain.resolve import Leaf, Resolved
 from controlplane.telemetry.domain.picture import ServiceSignals
 from dashboards.presenters.live import Live, live_of
-from dashboards.presenters.values import unit_suffix, value_of_field
+from dashboards.presenters.values import value_of_field
 from dashboards.templatetags.policy_text import may_be_empty, shown
 
 ROOM = 4  # the slider reaches this many times the present or live value
@@ -96,7 +96,7 @@ def control_of(
         input_id=f"field-{number}",
         title=field.title,
         help=field.help,
-        unit=unit_suffix(field.unit or "").strip(),
+        unit="%" if field.unit == "ratio" else field.unit,
         range_text=_range_text(field),
         kind="number" if field.kind in ("integer", "number") else "choice",
         options=_options(field, text, is_optional),

@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput, Problem
 from controlplane.kernel.jsondoc import merge_patch
 from controlplane.policies.domain.checks import check_policy
-from controlplane.policies.domain.diff import FieldChange, diff
+from controlplane.policies.domain.diff import FieldChange, diff_effective
 from controlplane.policies.domain.resolve import Layer, Resolved, resolve
 from controlplane.policies.domain.validate import validate_patch
 from controlplane.policies.selectors import current_version, policy_layers
@@ -79,7 +79,7 @@ def present_preview(
             document = {} if version is None else version.document
             before = resolve(layers)
             after = resolve(_with_change(layers, patch, document, is_permanent))
-            differing = diff(before.policy, after.policy)
+            differing = diff_effective(before.policy, after.policy)
             fields = changed_fields(differing)
             notes += [Note("stop", str(each)) for each in check_policy(after.policy)]
             notes += _masked(changed, after, is_permanent)

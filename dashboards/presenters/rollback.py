@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from controlplane.policies.domain.diff import diff
+from controlplane.policies.domain.diff import diff_effective
 from controlplane.policies.domain.resolve import Layer, resolve
 from controlplane.policies.selectors import (
     current_fleet_default,
@@ -83,7 +83,7 @@ def _rollback(
     override_count: int,
     back_url: str,
 ) -> Rollback:
-    changes = diff(resolve(before).policy, resolve(after).policy)
+    changes = diff_effective(resolve(before).policy, resolve(after).policy)
     return Rollback(
         what=what,
         service=service,

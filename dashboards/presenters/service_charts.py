@@ -197,10 +197,10 @@ def _attempts(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
     received = ask.read(Signal.ATTEMPTS_RECEIVED)
     reads += [sent, received]
     lines = [
-        Line(f"to {each.name}", CYCLE[index % len(CYCLE)], each.points)
+        Line(f"to {each.name}", CYCLE[index % (len(CYCLE) - 1)], each.points)
         for index, each in enumerate(sent.series)
     ]
-    lines += [Line("received", "accent", each.points) for each in received.series[:1]]
+    lines += [Line("received", "muted", each.points) for each in received.series[:1]]
     worst = max((value for line in lines if (value := _last([line])) is not None), default=None)
     return _card(ask, sent if sent.series else received, lines, key="attempts",
                  title="Attempts per request", headline=times(worst), number_format=".2~f",

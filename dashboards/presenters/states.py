@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from controlplane.telemetry.domain.health import Condition, Health, State
 from controlplane.telemetry.domain.signals import BreakerState, worst_state
+from dashboards.templatetags.figures import factor as burn_factor
 from dashboards.templatetags.figures import times
 
 _LOOK: Mapping[State, tuple[str, str, str]] = {
@@ -56,11 +57,8 @@ class BreakerMark:
 def state_pill(condition: Condition) -> StatePill:
     """Draw one condition: "▲ burning 14.2×", "◆ breaker open: payments"."""
     tone, shape, word = _LOOK[condition.state]
-    factor = "" if condition.factor is None else f" {times(condition.factor)}"
-    if condition.state is State.BURNING and condition.factor is not None:
-        factor = (
-            f" {condition.factor:,.1f}×" if condition.factor < 100 else f" {condition.factor:,.0f}×"
-        )
+    said = burn_factor if condition.state in (State.BURNING, State.DEGRADED) else times
+    factor = "" if condition.factor is None else f" {said(condition.factor)}"
     text = {
         State.BREAKER_OPEN: f"{word}: {condition.subject}",
         State.SHEDDING: f"{word} {condition.subject}",
@@ -71,8 +69,12 @@ def state_pill(condition: Condition) -> StatePill:
 
 
 def other_pills(health: Health) -> tuple[StatePill, ...]:
-    """Every condition but the worst."""
-    return tuple(state_pill(condition) for condition in health.conditions[1:])
+    """Every condition but the worst; degraded is left out, since what is worse says it already."""
+    return tuple(
+        state_pill(condition)
+        for condition in health.conditions[1:]
+        if condition.state is not State.DEGRADED
+    )
 
 
 def breaker_mark(dependency: str, states: Mapping[str, int]) -> BreakerMark | None:

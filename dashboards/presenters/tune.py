@@ -17,7 +17,7 @@ from controlplane.policies.selectors import (
 )
 from controlplane.registry.selectors import get_service
 from controlplane.slo.selectors import service_status
-from controlplane.telemetry.domain.health import judge
+from controlplane.telemetry.domain.health import DEGRADED_FAILURE_RATIO, judge
 from controlplane.telemetry.domain.picture import ServiceSignals
 from controlplane.telemetry.selectors import read_picture
 from dashboards.presenters.controls import Control, control_of, leaf_for
@@ -161,8 +161,17 @@ def _names(
     }  # fmt: skip
     return Names(
         endpoints=tuple(dict.fromkeys(known_endpoints)),
-        dependencies=tuple(sorted(known_dependencies)),
+        dependencies=tuple(
+            sorted(known_dependencies, key=lambda name: (-_failing(name, signals), name))
+        ),
     )
+
+
+def _failing(name: str, signals: ServiceSignals) -> float:
+    """How much of the calls to a dependency fail: what hurts comes first, as on Fleet."""
+    seen = signals.dependencies.get(name)
+    ratio = 0.0 if seen is None or seen.failure_ratio is None else seen.failure_ratio
+    return ratio if ratio >= DEGRADED_FAILURE_RATIO else 0.0
 
 
 def _sections(

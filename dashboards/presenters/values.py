@@ -9,7 +9,9 @@ from typing import Any
 from controlplane.policies.domain.diff import FieldChange
 from controlplane.policies.domain.fields import Field, field_for
 
-UNIT_AFTER = {"ratio": "%", "requests/s": " /s", "per second": " /s"}
+UNIT_AFTER = {"ratio": "%", "requests/s": " /s", "retries/s": " /s", "times": "×"}
+# Units that the field's own title says, or that read oddly after a number.
+UNSAID = frozenset({"", "level", "attempts", "requests", "calls", "s or calls"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def value_of_field(field: Field | None, value: object) -> str:
 
 def unit_suffix(unit: str) -> str:
     """What follows a number: " ms", " /s", "%"."""
-    if unit in ("", "1"):
+    if unit in UNSAID:
         return ""
     return UNIT_AFTER.get(unit, f" {unit}")
 
