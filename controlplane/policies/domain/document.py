@@ -14,6 +14,8 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput, Problem
 from controlplane.kernel.jsondoc import format_path
+from controlplane.policies.domain.fields import Field, node_for
+from controlplane.policies.domain.messages import expected, kind_of
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 16
@@ -76,21 +78,6 @@ def plain_json(value: object) -> tuple[Any, list[Problem]]:
     return clean, reader.problems
 
 
-def kind_of(value: object) -> str:
-    """Name a value's JSON type with its article, for sentences."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, Mapping):
-        return "an object"
-    return "a list" if isinstance(value, list) else f"a Python {type(value).__name__}"
-
-
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels; a policy document needs 7"
 _OMITTED: Any = object()
 
@@ -122,7 +109,9 @@ class _Reader:
         self._values += 1
         if self._values > MAX_VALUES or self._text_characters > MAX_BYTES:
             if not any(problem.path == "" for problem in self.problems):
-                self._note((), f"too large: at most {MAX_VALUES} values and {MAX_BYTES:,} bytes")
+                self._note(
+                    (), f"too large: at most {MAX_VALUES:,} values and {MAX_BYTES:,} characters"
+                )
             return _OMITTED
         if type(value) is int or value is None or isinstance(value, bool):
             return value
@@ -190,7 +179,9 @@ class _Reader:
     def _number(self, value: float, parts: tuple[str, ...]) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
             name = "NaN" if math.isnan(value) else "Infinity, or a number too large to hold,"
-            self._note(parts, f"{name} is not a finite number")
+            node = node_for(parts)
+            right = f": expected {expected(node)}" if isinstance(node, Field) else ""
+            self._note(parts, f"{name} is not a finite number{right}")
             return _OMITTED
         if isinstance(value, float) and value.is_integer():
             return int(value)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from controlplane.policies.domain.document import kind_of
 from controlplane.policies.domain.fields import DOCUMENT, Field, Section, list_fields
 from controlplane.policies.domain.outbound import RETRY_CAUSE_FORM
 
@@ -39,10 +38,13 @@ def wrong_kind(node: Field | Section, given: object) -> str:
         return f"{said}: leave it out to take the value of the layer below"
     if not isinstance(node, Field):
         return said
+    if isinstance(given, str) and node.kind == "list":
+        return f"{said}: write [{json.dumps(given)}]"
     if isinstance(given, str):
         return said + _without_quotes(node, given)
     if node.kind == "integer" and isinstance(given, float):
-        return f"{said}: write {round(given)}"
+        near = max(int(node.minimum or 0), int(given))
+        return f"{said}: write {near}"
     if node.kind == "boolean" and given in (0, 1) and not isinstance(given, bool):
         return f"{said}: write {'true' if given else 'false'}"
     return said
@@ -118,6 +120,21 @@ def shown(value: object) -> str:
     return f"text {_quoted(value)}" if isinstance(value, str) else _quoted(value)
 
 
+def kind_of(value: object) -> str:
+    """Name a value's JSON type with its article, for sentences."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "an object"
+    return "a list" if isinstance(value, list) else f"a Python {type(value).__name__}"
+
+
 def _quoted(value: object) -> str:
     if isinstance(value, str | int | float | bool) or value is None:
         text = json.dumps(value, ensure_ascii=False)
@@ -150,10 +167,10 @@ def _nearest(given: str, known: Iterable[str]) -> str | None:
     if plain in words:
         return plain
     camel = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in given)
-    found = difflib.get_close_matches(camel.strip("_"), words, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(camel.strip("_"), words, n=1, cutoff=0.7)
     if found:
         return found[0]
-    extended = [word for word in words if word.startswith(f"{plain}_")]
+    extended = [word for word in words if f"_{plain}_" in f"_{word}_"]
     return extended[0] if len(extended) == 1 and plain else None
 
 

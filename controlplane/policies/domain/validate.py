@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from controlplane.kernel.errors import Problem
 from controlplane.kernel.jsondoc import format_path
 from controlplane.policies.domain import messages
-from controlplane.policies.domain.document import invalid, kind_of, plain_json
+from controlplane.policies.domain.document import invalid, plain_json
 from controlplane.policies.domain.fields import DOCUMENT, Field, Node, Section, node_for
 from controlplane.policies.domain.schema import PolicyDocument
 
@@ -61,7 +61,7 @@ def field_problems(policy: object) -> list[Problem]:
 
 def _field_problems(clean: object) -> list[Problem]:
     if not isinstance(clean, dict):
-        return [Problem("", f"a policy is an object, not {kind_of(clean)}")]
+        return [Problem("", f"a policy is an object, not {messages.kind_of(clean)}")]
     try:
         PolicyDocument.model_validate(clean)
     except ValidationError as error:
