@@ -1,0 +1,69 @@
+"""What tests of policies share: short ways to open, publish and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from controlplane.access.models import AuditEntry
+from controlplane.policies.models import (
+    Override,
+    PolicyVersion,
+    Publication,
+    SequenceCounter,
+)
+from controlplane.policies.services import open_override, publish_version
+from controlplane.registry.models import Service
+from tests.access.actors import OPERATOR
+
+
+def shed(level: int) -> dict[str, Any]:
+    return {"inbound": {"shedding": {"level": level}}}
+
+
+def deadline(milliseconds: int) -> dict[str, Any]:
+    return {"inbound": {"deadline_ms": milliseconds}}
+
+
+def backoff(**values: int) -> dict[str, Any]:
+    return {"outbound": {"defaults": {"retry": {"backoff": values}}}}
+
+
+def open_on(
+    service: Service,
+    now: datetime,
+    patch: Mapping[str, Any] | None = None,
+    *,
+    minutes: float = 60,
+) -> Override:
+    return open_override(
+        actor=OPERATOR,
+        service=service,
+        patch=patch or shed(2),
+        lasts=timedelta(minutes=minutes),
+        reason="checkout is drowning",
+        now=now,
+    )
+
+
+def publish_on(service: Service, now: datetime, document: Mapping[str, Any]) -> PolicyVersion:
+    return publish_version(
+        actor=OPERATOR, service=service, document=document, reason="a new version", now=now
+    )
+
+
+def newest(service: str = "checkout") -> Publication:
+    return Publication.objects.filter(service_slug=service).order_by("-sequence")[0]
+
+
+def level_of(policy: Mapping[str, Any]) -> int:
+    return int(policy["inbound"]["shedding"]["level"])
+
+
+def stored_state() -> dict[str, list[dict[str, Any]]]:
+    """Everything that policies store, for "nothing has changed"."""
+    return {
+        model.__name__: list(model.objects.order_by("pk").values())
+        for model in (PolicyVersion, Override, Publication, AuditEntry)
+    } | {"sequence": list(SequenceCounter.objects.filter(value__gt=0).values())}
