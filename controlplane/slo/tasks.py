@@ -8,6 +8,7 @@ from celery import shared_task
 from controlplane.kernel.clock import utc_now
 from controlplane.registry.selectors import list_environments
 from controlplane.slo.services import evaluate as counting
+from controlplane.slo.services.objectives import ensure_fleet_objectives
 from controlplane.telemetry.services.connect import signal_source
 from controlplane.telemetry.sources.port import QueryRefused, SourceUnavailable
 
@@ -29,6 +30,7 @@ def evaluate() -> None:
     now = utc_now()
     for environment in list_environments():
         try:
+            ensure_fleet_objectives(environment, now)
             counting.evaluate(environment=environment, source=signal_source(), now=now)
         except (SourceUnavailable, QueryRefused) as error:
             log.warning(

@@ -107,7 +107,7 @@ def test_the_time_to_exhaustion_follows_from_what_is_left() -> None:
 @pytest.mark.parametrize(
     ("covered_s", "text"),
     [
-        (0, "nothing counted yet of 30 days"),
+        (0, "over nothing yet of 30 days"),
         (90, "over 1 min of 30 days"),
         (2 * 3600 + 600, "over 2 h 10 min of 30 days"),
         (3 * 86400, "over 3 days 0 h of 30 days"),

@@ -54,7 +54,7 @@ def coverage_text(covered_s: float, window_days: int) -> str:
     """Over how much history a budget is computed: "over 2 h 10 min of 30 days"."""
     whole = f"{window_days} days"
     if covered_s <= 0:
-        return f"nothing counted yet of {whole}"
+        return f"over nothing yet of {whole}"
     if covered_s >= window_days * 86400 - 3600:
         return f"over {whole}"
     minutes = int(covered_s // 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controlplane.registry.models import Service
+from controlplane.registry.models import Environment, Service
 from controlplane.slo.domain.objective import Kind, check_objective
 from controlplane.slo.models import Objective
 from controlplane.telemetry.domain.dialects.native import BUCKET_BOUNDS_S
@@ -12,6 +12,10 @@ from controlplane.telemetry.domain.dialects.native import BUCKET_BOUNDS_S
 DEFAULT_AVAILABILITY = 0.999
 DEFAULT_LATENCY = 0.99
 DEFAULT_THRESHOLD_MS = 500.0
+_DEFAULTS = (
+    (Kind.AVAILABILITY, DEFAULT_AVAILABILITY, None),
+    (Kind.LATENCY, DEFAULT_LATENCY, DEFAULT_THRESHOLD_MS),
+)
 
 
 def ensure_default_objectives(service: Service, now: datetime) -> list[Objective]:
@@ -20,9 +24,32 @@ def ensure_default_objectives(service: Service, now: datetime) -> list[Objective
     The defaults: 99.9% without a server fault, 99% of what is served within 500 ms.
     """
     return [
-        _ensure(service, Kind.AVAILABILITY, DEFAULT_AVAILABILITY, None, now),
-        _ensure(service, Kind.LATENCY, DEFAULT_LATENCY, DEFAULT_THRESHOLD_MS, now),
+        _ensure(service, kind, target, threshold_ms, now)
+        for kind, target, threshold_ms in _DEFAULTS
     ]
+
+
+def ensure_fleet_objectives(environment: Environment, now: datetime) -> int:
+    """Give each service that has no objective at all the default ones; return how many it made.
+
+    Three queries at most, whatever the number of services. A service whose team has decided on
+    any objective keeps exactly what it has.
+    """
+    bare = list(environment.services.filter(objectives=None))
+    made = [
+        Objective(
+            service=service,
+            kind=kind.value,
+            target=target,
+            threshold_ms=threshold_ms,
+            created_at=now,
+        )
+        for service in bare
+        for kind, target, threshold_ms in _DEFAULTS
+    ]
+    # Another worker may be doing the same: its rows are as good as ours.
+    Objective.objects.bulk_create(made, ignore_conflicts=True)
+    return len(made)
 
 
 def set_objective(
