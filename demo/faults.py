@@ -54,8 +54,8 @@ INCIDENTS: tuple[Incident, ...] = (
         "retry_storm",
         "payments slows down past checkout's attempt timeout, and checkout tries up to 4 times",
         "on checkout, set the retry budget for payments to 10% and its attempts to 2",
-        # Against checkout's attempt timeout of 300 ms about four attempts in five are too late.
-        {"payments": Fault(extra_median_ms=400, extra_sigma=0.5)},
+        # Against checkout's attempt timeout of 300 ms about three attempts in four are too late.
+        {"payments": Fault(extra_median_ms=320, extra_sigma=0.5)},
     ),
     Incident(
         "hot_tenant",

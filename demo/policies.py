@@ -42,7 +42,11 @@ POLICIES: dict[str, dict[str, Any]] = {
         "outbound": {
             "dependencies": {
                 # The deadline decides here, and checkout does its own retries.
-                "checkout": {"timeouts": {"attempt_ms": 2500}, "retry": {"max_attempts": 1}},
+                "checkout": {
+                    "timeouts": {"attempt_ms": 2500},
+                    "retry": {"max_attempts": 1},
+                    "breaker": {"failure_rate": 0.8},
+                },
                 "search": {"timeouts": {"attempt_ms": 600}},
                 "catalog": {"timeouts": {"attempt_ms": 400}},
             }
@@ -71,7 +75,7 @@ POLICIES: dict[str, dict[str, Any]] = {
                     "retry": {
                         "max_attempts": 4,
                         "backoff": {"base_ms": 20, "multiplier": 2.0, "max_ms": 100},
-                        "budget": {"ratio": 1.0, "min_per_s": 0},
+                        "budget": {"ratio": 1.0, "min_per_s": 0, "window_s": 5},
                     },
                     "breaker": {"failure_rate": 0.95, "slow_call_ms": 300, "slow_call_rate": 1.0},
                 },

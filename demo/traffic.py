@@ -38,7 +38,7 @@ TENANT_WEIGHTS = {"acme": 0.40, "globex": 0.25, "initech": 0.15, "umbrella": 0.1
 CRITICALITY_WEIGHTS = {
     "critical_plus": 0.25, "critical": 0.35, "sheddable_plus": 0.25, "sheddable": 0.15,
 }  # fmt: skip
-PATH_WEIGHTS = {"orders": 0.27, "products": 0.28, "search": 0.27, "home": 0.18}
+PATH_WEIGHTS = {"orders": 0.34, "products": 0.25, "search": 0.25, "home": 0.16}
 
 log = logging.getLogger("demo.traffic")
 

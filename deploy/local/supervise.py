@@ -145,17 +145,15 @@ def prepare_database(plan: Plan, environment: dict[str, str], stop: StopRequest)
     """Migrate, seed the demo, and collect static files when they have changed.
 
     Raises:
-        SetupProblem: one of them failed; the text ends with the last lines of its log.
+        SetupProblem: one of them failed; the text has the last lines of their log.
     """
-    manage = (sys.executable, str(plans.ROOT / "manage.py"))
-    jobs: dict[str, tuple[str, ...]] = {"migrate": (*manage, "migrate", "--verbosity", "0")}
-    if plan.demo:
-        jobs["seed_demo"] = (*manage, "seed_demo")
-    if not is_collected(plan.state_dir):
-        jobs["collectstatic"] = (*manage, "collectstatic", "--noinput", "--verbosity", "0")
-    for name, argv in jobs.items():
-        run_once(plan, ProcessSpec(name, 0, argv, env=environment, cwd=plans.ROOT), stop)
-    if "collectstatic" in jobs:
+    commands = ["migrate", "seed_demo"] if plan.demo else ["migrate"]
+    collect = not is_collected(plan.state_dir)
+    if collect:
+        commands.append("collectstatic")
+    argv = (sys.executable, "-m", "deploy.local.prepare", *commands)
+    run_once(plan, ProcessSpec("prepare", 0, argv, env=environment, cwd=plans.ROOT), stop)
+    if collect:
         mark_collected(plan.state_dir)
     say("  database    migrated" + (", demo seeded" if plan.demo else ""))
 
