@@ -61,9 +61,12 @@ def level_of(policy: Mapping[str, Any]) -> int:
     return int(policy["inbound"]["shedding"]["level"])
 
 
-def stored_state() -> dict[str, list[dict[str, Any]]]:
+def stored_state() -> dict[str, list[Any]]:
     """Everything that policies store, for "nothing has changed"."""
     return {
-        model.__name__: list(model.objects.order_by("pk").values())
-        for model in (PolicyVersion, Override, Publication, AuditEntry)
-    } | {"sequence": list(SequenceCounter.objects.filter(value__gt=0).values())}
+        "versions": list(PolicyVersion.objects.order_by("pk").values()),
+        "overrides": list(Override.objects.order_by("pk").values()),
+        "publications": list(Publication.objects.order_by("pk").values()),
+        "audit": list(AuditEntry.objects.order_by("pk").values()),
+        "sequence": list(SequenceCounter.objects.filter(value__gt=0).values()),
+    }

@@ -12,7 +12,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
-from rest_framework.response import Response
 
 from controlplane.kernel.errors import (
     Forbidden,
@@ -20,6 +19,7 @@ from controlplane.kernel.errors import (
     NotFound,
     Problem,
     TidegateError,
+    Unauthorized,
     Unavailable,
 )
 from controlplane.kernel.jsondoc import format_path
@@ -29,8 +29,11 @@ CONTENT_TYPE = "application/problem+json"
 logger = structlog.get_logger(__name__)
 
 
-def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
-    """Answer any error of an API view as a problem document; the unexpected is logged and a 500."""
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> JsonResponse:
+    """Answer any error of an API view as a problem document; the unexpected is logged and a 500.
+
+    JSON whatever was negotiated: a description asked for as YAML is still refused as JSON.
+    """
     known = known_error(error)
     if known is not None:
         return _answer(problem_document(known), known.status, _headers_of(known))
@@ -80,22 +83,19 @@ def problem_document(error: TidegateError) -> dict[str, Any]:
 
 def problem_response(_request: HttpRequest, error: TidegateError) -> JsonResponse:
     """Return an error as the answer of a plain Django view."""
-    return JsonResponse(
-        problem_document(error),
-        status=error.status,
-        content_type=CONTENT_TYPE,
-        headers=_headers_of(error),
-    )
+    return _answer(problem_document(error), error.status, _headers_of(error))
 
 
-def _answer(document: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
-    return Response(document, status=status, headers=dict(headers), content_type=CONTENT_TYPE)
+def _answer(document: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> JsonResponse:
+    return JsonResponse(document, status=status, headers=headers, content_type=CONTENT_TYPE)
 
 
 def _headers_of(error: TidegateError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="tidegate"'
     return headers
 
 

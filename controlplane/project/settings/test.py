@@ -9,7 +9,7 @@ os.environ.setdefault("TIDEGATE_STATE_DIR", tempfile.mkdtemp(prefix="tidegate-te
 os.environ.setdefault("TIDEGATE_RATE_WINDOW_S", "60")
 
 from controlplane.project.settings.base import *  # noqa: F403
-from controlplane.project.settings.base import DATABASES, TIDEGATE
+from controlplane.project.settings.base import DATABASES, STATIC_ROOT, TIDEGATE
 
 SECRET_KEY = "test-only-key-that-signs-nothing-outside-the-test-run-000000000000"  # noqa: S105
 TIDEGATE_ALLOW_DEMO = True
@@ -23,3 +23,4 @@ STORAGES = {
 CELERY_TASK_ALWAYS_EAGER = True
 # A file, not memory: threads of one test lock it as the processes of a real installation do.
 DATABASES["default"]["TEST"] = {"NAME": str(TIDEGATE.state_dir / "test.sqlite3")}
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns when it is missing
