@@ -186,7 +186,7 @@ def test_after_repeated_failures_prometheus_is_not_asked_until_the_pause_is_over
         for at_s in range(3):
             with pytest.raises(SourceUnavailable, match="slow"):
                 source.instant(UP, at_s)
-        with pytest.raises(SourceUnavailable, match="is not asked again yet"):
+        with pytest.raises(SourceUnavailable, match="slow; it is not asked again yet"):
             source.instant(UP, 9.0)
         assert len(asked) == 3
         now_s[0] += BREAKER.open_s

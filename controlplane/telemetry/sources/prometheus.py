@@ -87,6 +87,7 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
         self._shown = _without_credentials(self.url)
         self._clock = clock
         self._breaker = Breaker(breaker, clock)
+        self._last_failure = "Prometheus fails"
         self._turns = BoundedSemaphore(MAX_IN_FLIGHT)
         self._flights: SingleFlight[tuple[dict[str, Any], tuple[str, ...]]] = SingleFlight()
 
@@ -120,13 +121,14 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
             permit = self._breaker.allow()
             if permit is None:
                 raise SourceUnavailable(
-                    "Prometheus fails, so it is not asked again yet",
+                    self._last_failure + "; it is not asked again yet",
                     retry_after_s=max(1.0, self._breaker.retry_after_s),
                 )
             started_s = self._clock()
             try:
                 answer = self._post(path, form)
-            except SourceUnavailable:
+            except SourceUnavailable as error:
+                self._last_failure = error.message
                 self._breaker.record(False, self._clock() - started_s, permit)
                 raise
             except QueryRefused:
