@@ -134,5 +134,5 @@ def test_the_json_schema_is_2020_12_and_names_every_unit() -> None:
         if any(each.get("type") in ("integer", "number") for each in numbers):
             assert part["unit"], name
             assert part["examples"], name
-        assert part["description"], name
+            assert part["description"], name
     assert {field.unit for field in list_fields()} >= {"ms", "s", "requests/s", "ratio"}
