@@ -74,6 +74,7 @@ class ConfigApp:
         sends_date: bool = False,
     ) -> None:
         self._store = store
+        self._find_slot = store.find_by_path
         self._tokens = tokens
         self._reports = reports
         self._clock = clock
@@ -123,7 +124,7 @@ class ConfigApp:
         Anything else returns None and is looked at in full. A test compares the two. (The size of
         headers nobody reads is not looked at: the server has read them already.)
         """
-        slot = self._store.find_by_path(scope["path"])
+        slot = self._find_slot(scope["path"])
         if slot is None or scope["method"] != "GET" or scope["query_string"]:
             return None
         headers = scope["headers"]
@@ -139,11 +140,22 @@ class ConfigApp:
                 or len(headers) > MAX_USUAL_HEADERS
             ):
                 return None
+            seen = slot.seen[fields.get(b"tidegate-instance")]
         except KeyError:
             return None
         grant = self._tokens.find_by_digest(sha256(authorization[7:]).digest())
         now = self._clock()
-        if grant is None or not self._is_routine(grant, slot, fields, now):
+        if (
+            grant is None
+            or grant.key != slot.key
+            or now >= grant.expires_at_unix
+            or now >= slot.due_unix
+            or now - seen.noted_at_unix >= REFRESH_S
+            or seen.applied != fields.get(b"tidegate-applied")
+            or seen.rejected != fields.get(b"tidegate-rejected")
+            or self._store.behind_since_unix is not None
+            or self._sends_date
+        ):
             return None
         # As Grant.take does, for a token with something left.
         full_at = grant.full_at_unix
@@ -153,27 +165,6 @@ class ConfigApp:
             return None
         grant.full_at_unix = full_at + self._interval_s
         return slot.not_modified
-
-    def _is_routine(
-        self, grant: Grant, slot: Slot, fields: dict[bytes, bytes], now_unix: float
-    ) -> bool:
-        if (
-            grant.key != slot.key
-            or now_unix >= grant.expires_at_unix
-            or now_unix >= slot.due_unix
-            or self._store.behind_since_unix is not None
-            or self._sends_date
-        ):
-            return False
-        if b"tidegate-instance" not in fields:
-            return b"tidegate-applied" not in fields and b"tidegate-rejected" not in fields
-        seen = slot.seen.get(fields[b"tidegate-instance"])
-        return (
-            seen is not None
-            and seen.applied == fields.get(b"tidegate-applied")
-            and seen.rejected == fields.get(b"tidegate-rejected")
-            and now_unix - seen.noted_at_unix < REFRESH_S
-        )
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
         """Return the full answer; None when the client left before there was one."""

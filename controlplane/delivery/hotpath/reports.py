@@ -148,7 +148,7 @@ class ReportBuffer:
         return True
 
     def _is_full(self, slot: Slot) -> bool:
-        return len(slot.seen) >= self._max_per_service or self._count >= self._max_instances
+        return len(slot.seen) > self._max_per_service or self._count >= self._max_instances
 
     def _forget_silent(self, now_unix: float) -> None:
         # A sweep reads every instance: made-up names must not buy one with each poll.

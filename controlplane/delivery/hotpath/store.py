@@ -29,12 +29,17 @@ class Seen:
     noted_at_unix: float
 
 
+NAMELESS = Seen(applied=None, rejected=None, noted_at_unix=math.inf)
+"""A poll that names no instance and acknowledges nothing: there is never anything to note."""
+
+
 class Slot:
     """What one service is answered now, and who waits for that to change.
 
     A slot outlives its snapshots: a swap replaces the snapshot inside it, so that a waiter can
     register once and look again. `not_modified` holds the headers of a 304, ready to send;
-    `seen` is what the instances of this service last said, by instance.
+    `seen` is what the instances of this service last said, by instance; None is all those that
+    do not name themselves.
     """
 
     __slots__ = (
@@ -45,7 +50,7 @@ class Slot:
     def __init__(self, key: Key, snapshot: Snapshot, now_unix: float) -> None:
         self.key = key
         self.waiters: set[asyncio.Future[None]] = set()
-        self.seen: dict[bytes, Seen] = {}
+        self.seen: dict[bytes | None, Seen] = {None: NAMELESS}
         self.positions: dict[bytes, tuple[int, int]] = {}
         self.put(snapshot, now_unix)
 
@@ -71,9 +76,12 @@ class Slot:
 
     def is_met_by(self, condition: Condition, now_unix: float) -> bool:
         """Say whether a client with this If-None-Match has nothing to fetch."""
-        return condition.matches(self.tag) or any(
-            condition.matches(tag) for tag in early_tags(self.snapshot.steps, self.index, now_unix)
-        )
+        if condition.matches(self.tag):
+            return True
+        if self.due_unix == math.inf:
+            return False
+        early = early_tags(self.snapshot.steps, self.index, now_unix)
+        return any(condition.matches(tag) for tag in early)
 
     def wake(self) -> None:
         """Let every waiter look again; each has to register anew to wait on."""

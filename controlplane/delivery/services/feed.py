@@ -85,7 +85,7 @@ class Feed:
     def load(self) -> None:
         """Fill the store from the database, or from the snapshot file when it does not answer.
 
-        Blocking: for tests and commands. Harmless to repeat.
+        Blocking, on the caller's own connection: for tests and commands. Harmless to repeat.
         """
         self._take(self._read())
 
@@ -121,7 +121,11 @@ class Feed:
     async def sync(self) -> None:
         """Look at the database once and serve what is new."""
         loop = asyncio.get_running_loop()
-        self._take(await loop.run_in_executor(self._reader, self._read))
+        try:
+            found = await loop.run_in_executor(self._reader, _in_fresh_connection, self._read)
+        except DatabaseError as error:  # closing a connection that has gone bad may fail too
+            found = error
+        self._take(found)
 
     async def flush(self) -> None:
         """Write the reports that are waiting, in batches.
@@ -169,9 +173,7 @@ class Feed:
 
     def _read(self) -> Changes | DatabaseError:
         try:
-            return _in_fresh_connection(
-                partial(read_changes, after_sequence=self._after_sequence, stamp=self._tokens_stamp)
-            )
+            return read_changes(after_sequence=self._after_sequence, stamp=self._tokens_stamp)
         except DatabaseError as error:
             return error
 
