@@ -11,6 +11,8 @@ import structlog
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from controlplane.kernel.channels import Channel
 
@@ -60,5 +62,10 @@ def _enqueue(task_name: str, args: Sequence[str | int | float | None]) -> None:
 @lru_cache(maxsize=4)
 def _client(url: str) -> redis.Redis:
     return redis.Redis.from_url(
-        url, socket_connect_timeout=HINT_TIMEOUT_S, socket_timeout=HINT_TIMEOUT_S
+        url,
+        socket_connect_timeout=HINT_TIMEOUT_S,
+        socket_timeout=HINT_TIMEOUT_S,
+        # Once more at once, for a pooled connection that died with the server it was made to.
+        # The library's default would go on for seconds.
+        retry=Retry(NoBackoff(), retries=1),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest
 
@@ -34,6 +35,7 @@ class ServiceAdmin(AuditedAdmin):
     list_select_related = ("environment", "team")
     search_fields = ("slug", "description")
     exclude = ("registered_at",)
+    formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
 
     def team_of(self, obj: Any) -> str | None:
         return str(obj.team.slug)
