@@ -14,24 +14,6 @@ from tests.scenarios.stack import ROOT, Stack, is_alive, running_stack, wait_unt
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
 
-SERVICES = {
-    "gateway",
-    "checkout",
-    "payments",
-    "inventory",
-    "fraud",
-    "ledger",
-    "search",
-    "catalog",
-}
-
-
-def signals(stack: Stack) -> dict[str, dict[str, object]]:
-    services: dict[str, dict[str, object]] = stack.api("GET", "/signals?environment=prod")[
-        "services"
-    ]
-    return services
-
 
 def start_again(stack: Stack, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TIDEGATE_STATE_DIR": str(stack.state_dir), **variables}
@@ -44,18 +26,6 @@ def start_again(stack: Stack, **variables: str) -> subprocess.CompletedProcess[s
         check=False,
         timeout=30,
     )
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> object:
-    with running_stack(tmp_path_factory.mktemp("machine")) as running:
-        yield running
-
-
-def test_every_service_has_traffic_when_the_stack_says_it_is_ready(stack: Stack) -> None:
-    seen = signals(stack)
-
-    assert {name for name, one in seen.items() if one["rate_per_s"]} == SERVICES
 
 
 def test_a_second_start_says_that_the_stack_already_runs(stack: Stack) -> None:
@@ -89,34 +59,6 @@ def test_secrets_are_readable_by_their_owner_only(stack: Stack) -> None:
     assert {
         name: (stack.state_dir / name).stat().st_mode & 0o777 for name in names
     } == dict.fromkeys(names, 0o600)
-
-
-def test_a_retry_storm_ends_when_its_budget_and_attempts_are_cut(stack: Stack) -> None:
-    def attempts() -> float:
-        found = signals(stack)["payments"]["attempts_received_per_request"]
-        return float(str(found)) if found is not None else 0.0
-
-    stack.manage("incident", "start", "retry_storm")
-    wait_until(lambda: attempts() > 1.8, within_s=40, what="the storm")
-    stack.api(
-        "POST",
-        "/services/checkout/overrides?environment=prod",
-        {
-            "patch": {
-                "outbound": {
-                    "dependencies": {
-                        "payments": {"retry": {"max_attempts": 2, "budget": {"ratio": 0.1}}}
-                    }
-                }
-            },
-            "lasts_s": 120,
-            "reason": "payments is slow: stop the storm",
-        },
-    )
-    took_s = wait_until(lambda: attempts() < 1.2, within_s=40, what="the storm to end")
-    stack.manage("incident", "stop")
-
-    assert took_s < 30
 
 
 def test_nothing_survives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
