@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -70,7 +71,8 @@ def store_answer(*, claim: Claim, answer: StoredAnswer) -> None:
     ).update(
         state="done",
         answer_status=answer.status,
-        answer_body=answer.body,
+        # As text: PostgreSQL would give an object back with its keys in another order.
+        answer_body=json.dumps(answer.body),
         answer_headers=dict(answer.headers),
     )
     if not stored:
@@ -107,7 +109,7 @@ def _claimed_before(
         )
     if row.state != "done" or row.answer_status is None:
         raise Conflict("the first request with this Idempotency-Key is still being worked on")
-    return StoredAnswer(row.answer_status, row.answer_body, row.answer_headers)
+    return StoredAnswer(row.answer_status, json.loads(str(row.answer_body)), row.answer_headers)
 
 
 def _taken_over(row: IdempotencyKey, request_hash: str, now: datetime) -> Claim:
