@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,16 +30,18 @@ def ensure_environment(root: Path, machine: Machine, kind: str, say: Callable[[s
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     say(f"Installing Python packages from {REQUIREMENTS[kind]} (once; a minute at most) ...")
-    done = subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         "--no-input", "-r", REQUIREMENTS[kind]],
+    done = machine.run(
+        [
+            str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--no-input", "-r", REQUIREMENTS[kind],
+        ],
         cwd=root,
-        check=False,
     )  # fmt: skip
     if done.returncode != 0:
+        tail = "\n".join(done.stderr.splitlines()[-15:])
         raise SetupProblem(
-            f"pip could not install {REQUIREMENTS[kind]} (its words are above). It needs the "
-            "package index, or PIP_INDEX_URL set to a mirror of it."
+            f"{tail}\npip could not install {REQUIREMENTS[kind]} (its words are above). It needs "
+            "the package index, or PIP_INDEX_URL set to a mirror of it."
         )
     stamp.write_text(wanted)
     if kind == "tests":
