@@ -1,0 +1,75 @@
+"""Every page, at desktop and phone width, dark and light: nothing serious, nothing cut off."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import DESKTOP, PHONE, Visitor, serious_violations
+from tests.scenarios.stack import ROOT
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+PAGES = {
+    "sign-in": "/login/",
+    "fleet": "/",
+    "service": "/services/checkout/",
+    "tune": "/services/checkout/tune/?section=retries",
+    "changes": "/changes/",
+    "not-found": "/services/no-such-service/",
+}
+
+
+def settle(page: Page, name: str) -> None:
+    """Wait until what the page shows is there."""
+    page.wait_for_load_state("networkidle")
+    if name == "service":
+        expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(
+    visitor: Visitor, theme: Literal["dark", "light"], size: tuple[int, int], tmp_path: Path
+) -> None:
+    # README shows the screenshots of this test; TIDEGATE_SCREENSHOTS=docs/images renews them.
+    folder = ROOT / os.environ.get("TIDEGATE_SCREENSHOTS", str(tmp_path))
+    for name, path in PAGES.items():
+        with visitor.page(None if name == "sign-in" else "oncall", size=size, theme=theme) as page:
+            page.goto(path)
+            settle(page, name)
+            width = "phone" if size == PHONE else "desktop"
+            page.screenshot(path=folder / f"{name}-{theme}-{width}.png")
+
+            overflow = page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert overflow <= 0, f"{name} scrolls sideways by {overflow} px"
+            assert serious_violations(page) == [], f"{name} ({theme}, {width})"
+
+
+def test_charts_draw_under_the_strict_policy(visitor: Visitor) -> None:
+    with visitor.page() as page:
+        answer = page.goto("/services/checkout/")
+        assert answer is not None
+        policy = answer.headers["content-security-policy"]
+        settle(page, "service")
+
+        directives = dict(part.strip().partition(" ")[::2] for part in policy.split(";"))
+        assert directives["script-src"] == "'self'"
+        assert page.locator(".js-plotly-plot .main-svg").count() >= 4
+
+
+def test_the_fleet_page_refreshes_without_losing_the_reader_s_place(visitor: Visitor) -> None:
+    with visitor.page() as page:
+        expect(page.locator("tr[data-key=ledger]")).to_be_visible()
+        page.locator("#service-ledger").focus()
+
+        with page.expect_response("**/regions/fleet**"):
+            pass
+
+        expect(page.locator("#service-ledger")).to_be_focused()
