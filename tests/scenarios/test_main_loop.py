@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import httpx
 import pytest
 
@@ -25,7 +27,7 @@ def attempts_at_payments(stack: Stack) -> float | None:
     return found
 
 
-def open_override(stack: Stack, patch: dict[str, object], lasts_s: int) -> int:
+def open_override(stack: Stack, patch: Mapping[str, object], lasts_s: int) -> int:
     opened = stack.api(
         "POST",
         "/services/checkout/overrides?environment=prod",
