@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -141,6 +142,8 @@ def serve(candidate: str) -> None:
 
     pin(0)
     app = CANDIDATES[candidate]()
+    gc.collect()
+    gc.freeze()  # as controlplane.project.serve does
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     config = uvicorn.Config(
         app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_level="error",

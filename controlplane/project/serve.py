@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 from types import FrameType
 
@@ -49,6 +50,10 @@ def main() -> None:
         proxy_headers=False,
     )
     server = DrainingServer(config)
+    # What is loaded by now lives as long as the process. Unfrozen, each full collection would walk
+    # all of Django while every poll waits.
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve())
     if server.force_exit:
