@@ -137,11 +137,7 @@ def _read_control(
 
 def _close_blocks(reading: _Reading, texts: Mapping[str, str], was: Mapping[str, str]) -> None:
     """A limit has both numbers or none: emptied as a whole it is deleted, in half it is refused."""
-    blocks: dict[tuple[str, ...], list[str]] = {}
-    for path in texts:
-        if field_for(path) is not None and (block := block_of(parse_path(path))) is not None:
-            blocks.setdefault(block, []).append(path)
-    for block, paths in blocks.items():
+    for block, paths in _blocks(texts).items():
         if not any(path in reading.changed for path in paths):
             continue
         empty = [path for path in paths if not texts[path].strip()]
@@ -150,10 +146,15 @@ def _close_blocks(reading: _Reading, texts: Mapping[str, str], was: Mapping[str,
         elif empty:
             for path in empty:
                 reading.errors[path] = "A limit needs both numbers; empty both to remove it."
-        elif not any(was[path].strip() for path in paths):
-            for path in paths:
-                if path not in reading.changed:
-                    reading.changed.append(path)
+
+
+def _blocks(texts: Mapping[str, str]) -> dict[tuple[str, ...], list[str]]:
+    blocks: dict[tuple[str, ...], list[str]] = {}
+    for path in texts:
+        block = block_of(parse_path(path)) if field_for(path) is not None else None
+        if block is not None:
+            blocks.setdefault(block, []).append(path)
+    return blocks
 
 
 def _read_new_tenant(reading: _Reading, texts: Mapping[str, str]) -> None:

@@ -154,7 +154,7 @@ def present_fleet(
     sources = _Sources(
         picture=read.picture,
         is_stale=read.picture is not None and read.state != "live",
-        statuses=service_status(environment),
+        statuses=service_status(environment, now),
         policies=list_policy_summaries(get_environment(environment), now),
         overrides=overrides,
         convergence=fleet_convergence(environment, now=now),

@@ -79,14 +79,14 @@ def present_instances(*, environment: str, service_slug: str, now: datetime) -> 
     )
 
 
-def present_objectives(*, environment: str, service_slug: str) -> Objectives:
+def present_objectives(*, environment: str, service_slug: str, now: datetime) -> Objectives:
     """List the objectives with what is left of each budget.
 
     Raises:
         NotFound: no such service.
     """
     get_service(environment, service_slug)
-    status = service_status(environment).get(service_slug)
+    status = service_status(environment, now).get(service_slug)
     return Objectives(
         service_slug=service_slug,
         rows=tuple(_objective(each) for each in (() if status is None else status.objectives)),

@@ -15,7 +15,7 @@ from controlplane.policies.domain.resolve import Layer, Resolved, resolve
 from controlplane.policies.domain.validate import validate_patch
 from controlplane.policies.selectors import current_version, policy_layers
 from controlplane.registry.selectors import get_service
-from dashboards.presenters.values import ChangedField, changed_fields
+from dashboards.presenters.values import ChangedField, changed_fields, problem_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ def present_preview(
     if changed and patch:
         problems = _problems(patch)
         if problems:
-            notes += [Note("stop", str(problem)) for problem in problems]
+            notes += [
+                Note("stop", f"{each.path}: {problem_text(each, patch)}") for each in problems
+            ]
         else:
             version = current_version(service)
             document = {} if version is None else version.document

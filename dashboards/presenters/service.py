@@ -99,7 +99,7 @@ def present_header(
     service = get_service(environment, service_slug)
     read = read_picture(environment, now)
     signals = None if read.picture is None else read.picture.services.get(service_slug)
-    status = service_status(environment).get(service_slug)
+    status = service_status(environment, now).get(service_slug)
     level = int(effective_policy(service, now).policy["inbound"]["shedding"]["level"])
     version = current_version(service)
     health = judge(

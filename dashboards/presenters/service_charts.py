@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils.html import escape
+from django.utils.text import Truncator
+
 from controlplane.policies.selectors import Change, list_changes
 from controlplane.registry.selectors import get_service
 from controlplane.slo.selectors import service_status
@@ -23,6 +26,8 @@ from dashboards.templatetags.figures import latency, percent, percent_exact, rat
 STATUS_TOKENS = {"2xx": "ok", "3xx": "muted", "4xx": "warn", "5xx": "crit"}
 QUANTILE_TOKENS = {"p50": "ok", "p95": "warn", "p99": "crit"}
 MARKED_CHANGES = 50
+MARKED_FIELDS = 3
+MARKED_REASON = 80  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,19 @@ class ServiceCharts:
     state: str
     reason: str
     as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What distinguishes one chart from another."""
+
+    key: str
+    title: str
+    headline: str
+    number_format: str
+    note: str
+    references: Sequence[Reference] = ()
+    least_top: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +149,14 @@ def present_charts(
 
 
 def marker_of(change: Change) -> Marker:
-    """ "02:19 oncall: override opened: retry.budget.ratio none → 10%"."""
+    """One change in lines of text; what people wrote is escaped, since Plotly reads markup."""
     fields = changed_fields(change.changes)
-    detail = "".join(f"<br>{each.path} {each.before} → {each.after}" for each in fields[:3])
-    more = f"<br>and {len(fields) - 3} more" if len(fields) > 3 else ""
-    reason = f"<br>{change.reason}" if change.reason else ""
-    text = f"{change.at:%H:%M} {change.actor}: {change_words(change)}{detail}{more}{reason}"
-    return Marker(at=change.at, text=text)
+    lines = [f"{change.at:%H:%M} {change.actor}: {change_words(change)}"]
+    lines += [f"{each.path} {each.before} → {each.after}" for each in fields[:MARKED_FIELDS]]
+    if len(fields) > MARKED_FIELDS:
+        lines.append(f"and {len(fields) - MARKED_FIELDS} more")
+    lines.append(Truncator(change.reason).chars(MARKED_REASON))
+    return Marker(at=change.at, text="<br>".join(escape(line) for line in lines if line))
 
 
 def _rate(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
@@ -152,8 +171,14 @@ def _rate(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
         ]
     reads.append(read)
     total = _sum_last(lines)
-    return _card(ask, read, lines, key="rate", title="Rate", headline=f"{rate(total)} /s",
-                 number_format=",.2~s", note="requests per second")  # fmt: skip
+    look = _Look(
+        key="rate",
+        title="Rate",
+        headline=f"{rate(total)} /s",
+        number_format=",.2~s",
+        note="requests per second",
+    )
+    return _card(ask, read, lines, look)
 
 
 def _errors(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
@@ -169,9 +194,16 @@ def _errors(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
     note = "share of requests that failed"
     if target is not None:
         note += f" · objective {percent_exact(target)} dashed"
-    return _card(ask, read, lines, key="errors", title="Errors",
-                 headline=percent(_last(lines)), number_format=".1%", note=note,
-                 references=references, least_top=0.01)  # fmt: skip
+    look = _Look(
+        key="errors",
+        title="Errors",
+        headline=percent(_last(lines)),
+        number_format=".1%",
+        note=note,
+        references=references,
+        least_top=0.01,
+    )
+    return _card(ask, read, lines, look)
 
 
 def _duration(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
@@ -188,8 +220,15 @@ def _duration(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
     lines = [Line(s.name, QUANTILE_TOKENS.get(s.name, "info"), s.points) for s in found]
     now_by_name = {line.name: _last([line]) for line in lines}
     headline = f"p95 {latency(now_by_name.get('p95'))} · p99 {latency(now_by_name.get('p99'))}"
-    return _card(ask, read, lines, key="duration", title="Duration", headline=headline,
-                 number_format=".2~s", note="seconds", least_top=0.05)  # fmt: skip
+    look = _Look(
+        key="duration",
+        title="Duration",
+        headline=headline,
+        number_format=".2~s",
+        note="seconds",
+        least_top=0.05,
+    )
+    return _card(ask, read, lines, look)
 
 
 def _attempts(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
@@ -202,25 +241,19 @@ def _attempts(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
     ]
     lines += [Line("received", "muted", each.points) for each in received.series[:1]]
     worst = max((value for line in lines if (value := _last([line])) is not None), default=None)
-    return _card(ask, sent if sent.series else received, lines, key="attempts",
-                 title="Attempts per request", headline=times(worst), number_format=".2~f",
-                 note="1.1 dashed: what a 10% retry budget allows",
-                 references=[Reference(1.1, "10% retry budget")], least_top=1.5)  # fmt: skip
+    look = _Look(
+        key="attempts",
+        title="Attempts per request",
+        headline=times(worst),
+        number_format=".2~f",
+        note="1.1 dashed: what a 10% retry budget allows",
+        references=[Reference(1.1, "10% retry budget")],
+        least_top=1.5,
+    )
+    return _card(ask, sent if sent.series else received, lines, look)
 
 
-def _card(
-    ask: _Ask,
-    read: RangeRead,
-    lines: Sequence[Line],
-    *,
-    key: str,
-    title: str,
-    headline: str,
-    number_format: str,
-    note: str,
-    references: Sequence[Reference] = (),
-    least_top: float = 0.0,
-) -> ChartCard:
+def _card(ask: _Ask, read: RangeRead, lines: Sequence[Line], look: _Look) -> ChartCard:
     has_points = any(value is not None for line in lines for _, value in line.points)
     end_s = ask.now.timestamp()
     figure = (
@@ -228,29 +261,29 @@ def _card(
             lines,
             start_s=end_s - ask.range_s,
             end_s=end_s,
-            number_format=number_format,
+            number_format=look.number_format,
             markers=ask.markers,
-            references=references,
-            least_top=least_top,
+            references=look.references,
+            least_top=look.least_top,
         )
         if has_points
         else None
     )
     return ChartCard(
-        key=key,
-        title=title,
-        headline=headline if has_points else "—",
-        summary=f"{title} over time. Now: {headline}.",
+        key=look.key,
+        title=look.title,
+        headline=look.headline if has_points else "—",
+        summary=f"{look.title} over time. Now: {look.headline}.",
         figure=figure,
         legend=tuple(Key(line.token, line.name) for line in lines),
-        note=note,
+        note=look.note,
         state=read.state if has_points or read.state == "unavailable" else "empty",
         reason=read.reason or "",
     )
 
 
 def _availability_target(ask: _Ask) -> float | None:
-    status = service_status(ask.environment).get(ask.service_slug)
+    status = service_status(ask.environment, ask.now).get(ask.service_slug)
     objectives = () if status is None else status.objectives
     return next((each.target for each in objectives if each.kind == "availability"), None)
 

@@ -93,7 +93,7 @@ def present_tune(
     read = read_picture(environment, now)
     signals = signals_of(read, service_slug)
     resolved = effective_policy(service, now)
-    status = service_status(environment).get(service_slug)
+    status = service_status(environment, now).get(service_slug)
     version = current_version(service)
     overrides = list_overrides_in_force(environment, service_slug, now=now)
     level = int(resolved.policy["inbound"]["shedding"]["level"])

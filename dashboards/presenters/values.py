@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.kernel.errors import Problem
+from controlplane.kernel.jsondoc import parse_path
 from controlplane.policies.domain.diff import FieldChange
 from controlplane.policies.domain.fields import Field, field_for
 
@@ -61,6 +63,27 @@ def changed_fields(changes: Sequence[FieldChange]) -> tuple[ChangedField, ...]:
         )
         for change in changes
     )
+
+
+def problem_text(problem: Problem, patch: Mapping[str, Any]) -> str:
+    """What the schema says of a field, in percent where the page shows percent."""
+    field = field_for(problem.path)
+    value = _value_at(problem.path, patch) if field is not None else None
+    if field is None or field.unit != "ratio" or not isinstance(value, int | float):
+        return problem.message
+    if field.minimum is None or field.maximum is None:
+        return problem.message
+    if field.minimum <= value <= field.maximum:
+        return problem.message
+    low, high = value_of_field(field, field.minimum), value_of_field(field, field.maximum)
+    return f"{value_of_field(field, value)} is outside {low} to {high}"
+
+
+def _value_at(path: str, patch: Mapping[str, Any]) -> Any:
+    value: Any = patch
+    for part in parse_path(path):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _plain(value: Any) -> str:

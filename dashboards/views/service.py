@@ -33,7 +33,7 @@ def service(request: HttpRequest, scope: Scope, service_slug: str) -> HttpRespon
         limits=present_limits(**ask, now=now),
         tenants=present_tenants(**ask, now=now),
         instances=present_instances(**ask, now=now),
-        objectives=present_objectives(**ask),
+        objectives=present_objectives(**ask, now=now),
         recent=present_recent(**ask, actor=scope.actor, now=now),
     )
 
@@ -107,7 +107,9 @@ def instances_region(request: HttpRequest, scope: Scope, service_slug: str) -> H
 @region
 def objectives_region(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
     """Region: objectives and budgets."""
-    shown = present_objectives(environment=scope.environment, service_slug=service_slug)
+    shown = present_objectives(
+        environment=scope.environment, service_slug=service_slug, now=utc_now()
+    )
     return draw(request, scope, "services/_objectives.html", objectives=shown)
 
 

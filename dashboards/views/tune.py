@@ -17,6 +17,7 @@ from controlplane.registry.selectors import get_service
 from dashboards.forms.tune import DEFAULT_LASTS, LASTS, Submission, check_apply, read_submission
 from dashboards.presenters.preview import Preview, present_preview
 from dashboards.presenters.tune import present_in_force_values, present_tune
+from dashboards.presenters.values import problem_text
 from dashboards.templatetags.links import link_to
 from dashboards.views.scope import Scope, draw, page, region
 
@@ -64,7 +65,7 @@ def _apply(request: HttpRequest, scope: Scope, service_slug: str) -> HttpRespons
         try:
             _write(scope, service_slug, submission)
         except (InvalidInput, Conflict, PreconditionFailed) as error:
-            errors, status = _problems(error), error.status
+            errors, status = _problems(error, submission), error.status
     if errors:
         return _draw(
             request, scope, service_slug, submission, errors, section=section, status=status
@@ -114,9 +115,9 @@ def _overtaken(scope: Scope, service_slug: str, submission: Submission) -> dict[
     }
 
 
-def _problems(error: TidegateError) -> dict[str, str]:
+def _problems(error: TidegateError, submission: Submission) -> dict[str, str]:
     problems = getattr(error, "problems", ())
-    found = {problem.path or "form": problem.message for problem in problems}
+    found = {each.path or "form": problem_text(each, submission.patch) for each in problems}
     return found or {error.field or "form": error.message}
 
 

@@ -31,6 +31,7 @@ function drawCharts() {
 }
 
 document.addEventListener("htmx:load", drawCharts);
+drawCharts();
 window.matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => {
   for (const element of document.querySelectorAll("[data-chart]")) element.drawn = "";
   drawCharts();
