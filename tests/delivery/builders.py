@@ -52,8 +52,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return NOW.timestamp() + self.elapsed_s
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.elapsed_s = max(self.elapsed_s, self._scheduled[0].when())  # type: ignore[attr-defined]
+        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and timers:  # type: ignore[attr-defined]
+            self.elapsed_s = max(self.elapsed_s, min(timers))
         super()._run_once()  # type: ignore[misc]
 
 
