@@ -9,9 +9,9 @@ import pytest
 import redis
 from django.db import transaction
 
-from controlplane.kernel import queue
+from controlplane.kernel import hints
 from controlplane.kernel.channels import Channel
-from controlplane.kernel.queue import enqueue_after_commit, hint_after_commit, send_hints
+from controlplane.kernel.hints import hint_after_commit, send_hints
 
 Capture = Callable[..., AbstractContextManager[list[Any]]]
 
@@ -39,7 +39,7 @@ def test_a_hint_goes_out_only_after_the_commit(
     monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Capture
 ) -> None:
     client = RecordingRedis()
-    monkeypatch.setattr(queue, "_client", lambda url: client)
+    monkeypatch.setattr(hints, "_client", lambda url: client)
 
     with django_capture_on_commit_callbacks(execute=True):
         with transaction.atomic():
@@ -57,16 +57,6 @@ def test_a_hint_goes_out_only_after_the_commit(
 def test_a_dead_valkey_loses_the_hint_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(queue, "_client", lambda url: RecordingRedis(error))
+    monkeypatch.setattr(hints, "_client", lambda url: RecordingRedis(error))
 
     assert send_hints(Channel.PUBLISHED, [{"sequence": 7}]) is False
-
-
-@pytest.mark.django_db
-def test_a_task_that_cannot_be_enqueued_does_not_fail_the_change(
-    django_capture_on_commit_callbacks: Capture,
-) -> None:
-    with django_capture_on_commit_callbacks(execute=True) as callbacks:
-        enqueue_after_commit("no.such_task", 1)
-
-    assert len(callbacks) == 1

@@ -11,7 +11,7 @@ from django.db import connection
 from controlplane.access.models import AuditEntry, Team
 from controlplane.access.services import audit
 from controlplane.access.services.audit import verify_chain
-from controlplane.kernel import queue
+from controlplane.kernel import hints
 from controlplane.policies.models import Override, PolicyVersion, Publication
 from controlplane.policies.services import (
     extend_override,
@@ -112,7 +112,7 @@ def test_a_dead_valkey_does_not_fail_a_committed_change(
     def unreachable(_url: str) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(queue, "_client", unreachable)
+    monkeypatch.setattr(hints, "_client", unreachable)
 
     override = open_on(checkout, now)
 
@@ -124,7 +124,7 @@ def test_a_dead_valkey_does_not_fail_a_committed_change(
 def test_concurrent_changes_get_growing_sequences_that_hold_all_that_came_before(
     prod: Environment, checkout: Service, team: Team, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "send_hints", lambda channel, messages: True)
+    monkeypatch.setattr(hints, "send_hints", lambda channel, messages: True)
     barrier = threading.Barrier(4)
 
     def change(index: int) -> None:

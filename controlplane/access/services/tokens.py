@@ -13,7 +13,7 @@ from controlplane.access.models import ServiceToken
 from controlplane.access.services import audit
 from controlplane.kernel.channels import Channel
 from controlplane.kernel.errors import Conflict, InvalidInput
-from controlplane.kernel.queue import hint_after_commit
+from controlplane.kernel.hints import hint_after_commit
 
 MAX_LABEL_CHARACTERS = 80
 

@@ -34,7 +34,7 @@ from controlplane.delivery.services.loading import Changes, Stamp, read_changes
 from controlplane.delivery.services.reports import write_reports
 from controlplane.delivery.services.snapshot_file import read_snapshot_file, write_snapshot_file
 from controlplane.kernel.channels import Channel
-from controlplane.kernel.queue import send_hints
+from controlplane.kernel.hints import send_hints
 
 RECONCILE_S = 2.0
 FLUSH_S = 0.25

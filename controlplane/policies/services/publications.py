@@ -12,8 +12,8 @@ from django.db import transaction
 from controlplane.access.domain.actors import Actor
 from controlplane.access.services import audit
 from controlplane.kernel.channels import Channel
+from controlplane.kernel.hints import hint_after_commit
 from controlplane.kernel.ids import new_nonce
-from controlplane.kernel.queue import hint_after_commit
 from controlplane.policies.models import Publication, SequenceCounter
 from controlplane.policies.selectors.publications import latest_publication
 from controlplane.policies.selectors.sources import (

@@ -1,4 +1,4 @@
-"""Work and hints that go out after a commit. Neither can turn a committed change into an error."""
+"""Hints that go out after a commit. None can turn a committed change into an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import redis
 import structlog
-from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from redis.backoff import NoBackoff
@@ -20,14 +19,6 @@ from controlplane.kernel.channels import Channel
 HINT_TIMEOUT_S = 0.3
 
 logger = structlog.get_logger(__name__)
-
-
-def enqueue_after_commit(task_name: str, *args: str | int | float | None) -> None:
-    """Enqueue a Celery task by name once the present transaction has committed.
-
-    A broker that does not answer is logged, never raised: a periodic sweep finds the work.
-    """
-    transaction.on_commit(lambda: _enqueue(task_name, args), robust=True)
 
 
 def hint_after_commit(channel: Channel, messages: Sequence[Mapping[str, object]]) -> None:
@@ -50,13 +41,6 @@ def send_hints(channel: Channel, messages: Sequence[Mapping[str, object]]) -> bo
         logger.warning("hint.lost", channel=channel.value, count=len(messages), error=str(error))
         return False
     return True
-
-
-def _enqueue(task_name: str, args: Sequence[str | int | float | None]) -> None:
-    try:
-        current_app.signature(task_name, args=args).apply_async(retry=False)
-    except Exception as error:  # each transport of the broker raises its own kind
-        logger.warning("task.lost", task=task_name, error=str(error))
 
 
 @lru_cache(maxsize=4)
