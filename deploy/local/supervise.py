@@ -7,6 +7,7 @@ them in order: load, services, worker and beat, web, Prometheus and Valkey.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -185,6 +186,7 @@ def start_fleet(plan: Plan, environment: dict[str, str], supervisor: Supervisor)
     """Start every instance of the demo fleet, and the load on it."""
     from demo import fleet, instance, traffic
 
+    gc.freeze()  # what is imported stays shared between the forks
     placed = fleet.place(plan.ports.instances)
     fleet.write_files(plan.state_dir, placed)
     for one in placed:
