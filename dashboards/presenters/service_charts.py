@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from controlplane.telemetry.domain.series import Series
 from controlplane.telemetry.domain.signals import Breakdown, Signal
 from controlplane.telemetry.services.ranges import RangeRead, read_range
 from dashboards.charts.theme import CYCLE
-from dashboards.charts.timeseries import Line, Marker, Reference, timeseries
+from dashboards.charts.timeseries import Line, Marker, Points, Reference, timeseries
 from dashboards.presenters.change_words import change_words
 from dashboards.presenters.ranges import RangeChoice, current_range, range_choices
 from dashboards.presenters.values import changed_fields
@@ -218,17 +219,18 @@ def _duration(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
         reads.append(read)
         found = list(read.series)
     lines = [Line(s.name, QUANTILE_TOKENS.get(s.name, "info"), s.points) for s in found]
+    in_ms = [dataclasses.replace(line, points=_in_ms(line.points)) for line in lines]
     now_by_name = {line.name: _last([line]) for line in lines}
     headline = f"p95 {latency(now_by_name.get('p95'))} · p99 {latency(now_by_name.get('p99'))}"
     look = _Look(
         key="duration",
         title="Duration",
         headline=headline,
-        number_format=".2~s",
-        note="seconds",
-        least_top=0.05,
+        number_format=",.3~r",
+        note="milliseconds",
+        least_top=50,
     )
-    return _card(ask, read, lines, look)
+    return _card(ask, read, in_ms, look)
 
 
 def _attempts(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
@@ -286,6 +288,10 @@ def _availability_target(ask: _Ask) -> float | None:
     status = service_status(ask.environment, ask.now).get(ask.service_slug)
     objectives = () if status is None else status.objectives
     return next((each.target for each in objectives if each.kind == "availability"), None)
+
+
+def _in_ms(points: Points) -> Points:
+    return tuple((at, None if value is None else value * 1000) for at, value in points)
 
 
 def _last(lines: Sequence[Line]) -> float | None:
