@@ -87,5 +87,7 @@ def _page(request: HttpRequest, status: int, title: str, message: str) -> HttpRe
             "request_id": getattr(request, "request_id", "")
             or request.headers.get("X-Request-ID", "")[:128],
         },
+        # A 403 offers to sign out, which needs the session; the others must not depend on it.
+        request=request if status == HTTPStatus.FORBIDDEN else None,
     )
     return HttpResponse(html, status=status)

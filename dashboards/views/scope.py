@@ -15,7 +15,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from controlplane.access.domain.actors import Actor
 from controlplane.access.http.actors import actor_of
-from controlplane.kernel.errors import NotFound, TidegateError, Unavailable
+from controlplane.kernel.errors import Forbidden, NotFound, TidegateError, Unavailable
 from controlplane.registry.selectors import list_environments
 from dashboards.views import errors
 
@@ -99,6 +99,7 @@ def scope_of(request: HttpRequest) -> Scope:
 
     Raises:
         NotFound: the URL names no known environment, or there is none at all.
+        Forbidden: whoever asks holds no role.
     """
     known = list_environments()
     if not known:
@@ -109,6 +110,10 @@ def scope_of(request: HttpRequest) -> Scope:
     if asked not in names:
         raise NotFound(f"There is no environment named {asked}.")
     actor = actor_of(request)
+    if not actor.may("service.read"):
+        raise Forbidden(
+            f"You are signed in as {actor.name}, who holds no role yet. An admin grants one."
+        )
     return Scope(
         environment=asked,
         environment_name=names[asked],

@@ -9,6 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.models import Team
+from controlplane.delivery.models import InstanceReport
 from controlplane.registry.models import Environment, Instance, Service
 from controlplane.telemetry.domain.quantiles import Quantile
 from tests.dashboards.pictures import healthy, show, storm
@@ -151,8 +152,6 @@ def test_an_unregistered_service_is_listed_from_its_instances(
 
 
 def instance_report(instance: Instance, sequence: int) -> None:
-    from controlplane.delivery.models import InstanceReport
-
     InstanceReport.objects.create(
         instance=instance, etag=f"{sequence}-0-x", sequence=sequence, state="applied"
     )
@@ -165,8 +164,6 @@ def instance_report(instance: Instance, sequence: int) -> None:
 def test_search_matches_name_and_team(
     operator: Client, fleet: Fleet, query: str, found: list[str]
 ) -> None:
-    fleet["checkout"].team.name = "Payments"
-
     assert order(page(operator, f"/?q={query}")) == found
 
 
@@ -197,9 +194,7 @@ def test_the_number_of_queries_does_not_grow_with_the_fleet(
     operator: Client, fleet: Fleet, team: Team, now: datetime
 ) -> None:
     def queries() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
+        with CaptureQueriesContext(connection) as captured:
             page(operator, "/regions/fleet")
         return len(captured)
 
