@@ -56,6 +56,15 @@ def list_services(environment_slug: str) -> list[Service]:
     )
 
 
+def list_service_headings(environment_slug: str) -> list[Service]:
+    """Return the services of an environment by name, with their team only; one query."""
+    return list(
+        Service.objects.select_related("team")
+        .filter(environment__slug=environment_slug)
+        .order_by("slug")
+    )
+
+
 def list_callers(service: Service) -> list[str]:
     """Return the names of the services that depend on `service`; one query."""
     callers = Service.objects.filter(dependencies__target=service).order_by("slug")

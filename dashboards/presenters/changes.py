@@ -17,7 +17,7 @@ from controlplane.policies.selectors import (
     list_overrides_in_force,
 )
 from controlplane.policies.selectors.history import ACTIONS_BY_KIND
-from controlplane.registry.selectors import get_service, list_services
+from controlplane.registry.selectors import get_service, list_service_headings
 from dashboards.presenters.change_words import change_words
 from dashboards.presenters.values import ChangedField, changed_fields
 
@@ -156,7 +156,7 @@ def present_history(
 def present_filters(environment: str) -> Filters:
     """List what the history may be filtered by."""
     return Filters(
-        services=tuple(service.slug for service in list_services(environment)), kinds=KINDS
+        services=tuple(service.slug for service in list_service_headings(environment)), kinds=KINDS
     )
 
 
@@ -247,4 +247,4 @@ def _in_force(
 
 
 def _teams(environment: str) -> dict[str, str]:
-    return {service.slug: service.team.slug for service in list_services(environment)}
+    return {service.slug: service.team.slug for service in list_service_headings(environment)}

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.policies.selectors import effective_policy
-from controlplane.registry.selectors import get_service, list_services
+from controlplane.registry.selectors import get_service, list_service_headings
 from controlplane.telemetry.domain.picture import DependencySignals
 from controlplane.telemetry.selectors import read_picture
 from controlplane.telemetry.services.ranges import read_breaker_timeline
@@ -67,7 +67,7 @@ def present_dependencies(*, environment: str, service_slug: str, now: datetime) 
     history = read_breaker_timeline(environment, service_slug, range_s=TIMELINE_S, now=now)
     names = {each.name for each in service.dependencies.all()}
     names |= set(signals.dependencies) | set(outbound["dependencies"])
-    known = {each.slug for each in list_services(environment)}
+    known = {each.slug for each in list_service_headings(environment)}
     end_s = now.timestamp()
     slices = {
         row.dependency: timeline(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.access.domain.actors import Actor
 from controlplane.delivery.selectors import fleet_convergence
 from controlplane.policies.selectors import OverrideRow, list_overrides_in_force
 from controlplane.policies.selectors.summary import PolicySummary, list_policy_summaries
-from controlplane.registry.selectors import get_environment, list_services
-from controlplane.slo.selectors import SloStatus, service_status
-from controlplane.telemetry.domain.health import Health, State, judge
-from controlplane.telemetry.domain.picture import FleetPicture, ServiceSignals
+from controlplane.registry.selectors import get_environment, list_service_headings
+from controlplane.slo.selectors import service_status
+from controlplane.telemetry.domain.health import Health, judge
+from controlplane.telemetry.domain.picture import ServiceSignals
 from controlplane.telemetry.domain.quantiles import Quantile
-from controlplane.telemetry.selectors import read_picture
+from controlplane.telemetry.selectors import PictureRead, read_picture
 from dashboards.charts.geometry import Bar, bar, spark_path
 from dashboards.presenters import tones
+from dashboards.presenters.fleet_summary import Sources, Summary, summarize
 from dashboards.presenters.freshness import Freshness, freshness_of
 from dashboards.presenters.states import (
     BreakerMark,
@@ -29,6 +29,7 @@ from dashboards.presenters.states import (
 
 ERROR_SPARK_TOP = 0.02  # ratio: a sparkline under 2% errors stays low
 SORTS = (("attention", "Needs attention first"), ("name", "A–Z"), ("team", "By team"))
+PAGE_SIZE = 100  # more than anybody reads; the worst are on the first page
 NOTHING = ServiceSignals()
 
 
@@ -39,7 +40,6 @@ class Row:
     slug: str
     team: str
     tier: int | None
-    health: Health
     state: StatePill
     others: tuple[StatePill, ...]
     rate_per_s: float | None
@@ -75,26 +75,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """The figures over the table, of all services whatever the filter."""
-
-    burning: int
-    degraded: int
-    healthy: int
-    unknown: int
-    rate_per_s: float | None
-    breakers_open: int
-    breakers: int
-    attempts: float | None
-    attempts_tone: str
-    shed_ratio: float | None
-    overrides: int
-    next_end_s: float | None
-    current: int
-    live: int
-
-
-@dataclass(frozen=True, slots=True)
 class SortChoice:
     """One way to order the table."""
 
@@ -110,6 +90,9 @@ class Fleet:
     environment: str
     rows: tuple[Row, ...]
     total: int
+    matching: int
+    page: int
+    pages: int
     summary: Summary
     freshness: Freshness
     query: str
@@ -117,68 +100,65 @@ class Fleet:
     sorts: tuple[SortChoice, ...]
     is_held: bool
 
+    @property
+    def page_in_url(self) -> int | None:
+        """The page, unless it is the first: URLs leave that out."""
+        return self.page if self.page > 1 else None
+
+    @property
+    def previous_page(self) -> int | None:
+        """The page before; None for the first page, which URLs leave out."""
+        return self.page - 1 if self.page > 2 else None
+
+    @property
+    def next_page(self) -> int:
+        """The page after."""
+        return self.page + 1
+
 
 @dataclass(frozen=True, slots=True)
-class _Sources:
-    """What the rows are made of, each read once for the whole fleet."""
+class _Entry:
+    """One service before its row is drawn: what ordering and filtering need."""
 
-    picture: FleetPicture | None
-    is_stale: bool
-    statuses: Mapping[str, SloStatus]
-    policies: Mapping[str, PolicySummary]
-    overrides: Mapping[str, Sequence[OverrideRow]]
-    convergence: Mapping[str, tuple[int, int]]
-    now: datetime
+    slug: str
+    team: str
+    tier: int | None
+    health: Health
 
 
 def present_fleet(
     *,
     environment: str,
-    actor: Actor,
     query: str,
     sort: str,
     hold: str,
+    page: int,
     now: datetime,
 ) -> Fleet:
-    """Read everything once and build the table.
+    """Read everything once, judge every service, and draw one page of rows.
 
     Args:
         query: text that the name or team must contain; empty for all.
         sort: a key of SORTS; anything else means the first.
         hold: comma-separated slugs whose present order to keep, because somebody is reading them.
+        page: 1 for the first; beyond the last means the last.
     """
     read = read_picture(environment, now)
-    overrides: dict[str, list[OverrideRow]] = {}
-    for override in list_overrides_in_force(environment, now=now):
-        overrides.setdefault(override.service, []).append(override)
-    sources = _Sources(
-        picture=read.picture,
-        is_stale=read.picture is not None and read.state != "live",
-        statuses=service_status(environment, now),
-        policies=list_policy_summaries(get_environment(environment), now),
-        overrides=overrides,
-        convergence=fleet_convergence(environment, now=now),
-        now=now,
-    )
-    services = [
-        service
-        for service in list_services(environment)
-        if actor.may("service.read", service.team.slug)
-    ]
-    known = {service.slug for service in services}
-    rows = [_row(service.slug, service.team.name, service.tier, sources) for service in services]
-    rows += [
-        _row(slug, "", None, sources) for slug in sorted(sources.convergence) if slug not in known
-    ]
+    sources = _read_sources(environment, read, now)
+    entries = _entries(environment, sources)
     sort = sort if sort in dict(SORTS) else SORTS[0][0]
-    shown = [row for row in rows if _matches(row, query)]
-    shown = _ordered(shown, sort)
-    shown, is_held = _held(shown, hold)
+    matching = _ordered([entry for entry in entries if _matches(entry, query)], sort)
+    pages = max(1, -(-len(matching) // PAGE_SIZE))
+    page = min(max(page, 1), pages)
+    shown, is_held = _held(matching[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], hold)
     return Fleet(
         environment=environment,
-        rows=tuple(shown),
-        total=len(rows),
-        summary=_summary(rows, sources),
+        rows=tuple(_row(entry, sources) for entry in shown),
+        total=len(entries),
+        matching=len(matching),
+        page=page,
+        pages=pages,
+        summary=summarize((entry.health for entry in entries), sources),
         freshness=freshness_of(read),
         query=query,
         sort=sort,
@@ -187,26 +167,58 @@ def present_fleet(
     )
 
 
-def _row(slug: str, team: str, tier: int | None, sources: _Sources) -> Row:
-    signals = None if sources.picture is None else sources.picture.services.get(slug)
-    status = sources.statuses.get(slug)
-    policy = sources.policies.get(slug)
-    overrides = sources.overrides.get(slug, ())
-    health = judge(
-        signals,
+def _read_sources(environment: str, read: PictureRead, now: datetime) -> Sources:
+    overrides: dict[str, list[OverrideRow]] = {}
+    for override in list_overrides_in_force(environment, now=now):
+        overrides.setdefault(override.service, []).append(override)
+    return Sources(
+        picture=read.picture,
+        is_stale=read.picture is not None and read.state != "live",
+        statuses=service_status(environment, now),
+        policies=list_policy_summaries(get_environment(environment), now),
+        overrides=overrides,
+        convergence=fleet_convergence(environment, now=now),
+        now=now,
+    )
+
+
+def _entries(environment: str, sources: Sources) -> list[_Entry]:
+    """Every registered service, and those that only poll."""
+    entries = [
+        _Entry(service.slug, service.team.name, service.tier, _health(service.slug, sources))
+        for service in list_service_headings(environment)
+    ]
+    known = {entry.slug for entry in entries}
+    return entries + [
+        _Entry(slug, "", None, _health(slug, sources))
+        for slug in sorted(sources.convergence)
+        if slug not in known
+    ]
+
+
+def _health(slug: str, sources: Sources) -> Health:
+    status, policy = sources.statuses.get(slug), sources.policies.get(slug)
+    return judge(
+        None if sources.picture is None else sources.picture.services.get(slug),
         is_stale=sources.is_stale,
         shed_level=0 if policy is None else policy.shed_level,
         burn_rate=None if status is None else status.worst_burn,
     )
+
+
+def _row(entry: _Entry, sources: Sources) -> Row:
+    slug, health = entry.slug, entry.health
+    signals = None if sources.picture is None else sources.picture.services.get(slug)
+    status = sources.statuses.get(slug)
+    overrides = sources.overrides.get(slug, ())
     seen = signals or NOTHING
     worst_to, worst_attempts = _worst_dependency(seen)
     remaining = None if status is None else status.worst_remaining
     current, live = sources.convergence.get(slug, (0, 0))
     return Row(
         slug=slug,
-        team=team,
-        tier=tier,
-        health=health,
+        team=entry.team,
+        tier=entry.tier,
         state=state_pill(health.worst),
         others=other_pills(health),
         rate_per_s=seen.rate_per_s,
@@ -229,7 +241,7 @@ def _row(slug: str, team: str, tier: int | None, sources: _Sources) -> Row:
         budget=remaining,
         budget_tone=tones.budget_tone(remaining),
         budget_bar=bar(remaining, tone=tones.budget_tone(remaining)),
-        version=_version(policy),
+        version=_version(sources.policies.get(slug)),
         override_count=len(overrides),
         override_left_s=_soonest_s(overrides, sources.now),
         current=current,
@@ -266,11 +278,11 @@ def _soonest_s(overrides: Sequence[OverrideRow], now: datetime) -> float | None:
     return min(((each.ends_at - now).total_seconds() for each in overrides), default=None)
 
 
-def _matches(row: Row, query: str) -> bool:
+def _matches(row: _Entry, query: str) -> bool:
     return query.strip().casefold() in f"{row.slug} {row.team}".casefold()
 
 
-def _ordered(rows: list[Row], sort: str) -> list[Row]:
+def _ordered(rows: list[_Entry], sort: str) -> list[_Entry]:
     if sort == "name":
         return sorted(rows, key=lambda row: row.slug)
     if sort == "team":
@@ -278,55 +290,10 @@ def _ordered(rows: list[Row], sort: str) -> list[Row]:
     return sorted(rows, key=lambda row: (row.health.rank, row.tier or 9, row.slug))
 
 
-def _held(rows: list[Row], hold: str) -> tuple[list[Row], bool]:
+def _held(rows: list[_Entry], hold: str) -> tuple[list[_Entry], bool]:
     """Keep the order that the reader sees; what is new comes last."""
     place = {slug: index for index, slug in enumerate(hold.split(","))} if hold else {}
     if not place:
         return rows, False
     held = sorted(rows, key=lambda row: place.get(row.slug, len(place)))
     return held, held != rows
-
-
-def _summary(rows: Sequence[Row], sources: _Sources) -> Summary:
-    states = [row.health.worst.state for row in rows]
-    unknown = (State.STALE, State.NO_DATA, State.IDLE)
-    marks = [mark for row in rows for mark in row.breakers]
-    signals = list(sources.picture.services.values()) if sources.picture else []
-    ends = [row.override_left_s for row in rows if row.override_left_s is not None]
-    attempts = _fleet_attempts(signals)
-    return Summary(
-        burning=sum(state in (State.BURNING, State.RETRY_STORM) for state in states),
-        degraded=sum(
-            state in (State.BREAKER_OPEN, State.SHEDDING, State.DEGRADED) for state in states
-        ),
-        healthy=sum(state is State.HEALTHY for state in states),
-        unknown=sum(state in unknown for state in states),
-        rate_per_s=_total(each.rate_per_s for each in signals),
-        breakers_open=sum(mark.is_open for mark in marks),
-        breakers=len(marks),
-        attempts=attempts,
-        attempts_tone=tones.attempts_tone(attempts),
-        shed_ratio=_weighted_shed(signals),
-        overrides=sum(row.override_count for row in rows),
-        next_end_s=min(ends, default=None),
-        current=sum(row.current for row in rows),
-        live=sum(row.live for row in rows),
-    )
-
-
-def _total(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _fleet_attempts(signals: Sequence[ServiceSignals]) -> float | None:
-    calls = [d for each in signals for d in each.dependencies.values() if d.rate_per_s]
-    requests = sum(d.rate_per_s or 0 for d in calls if d.attempts_per_s is not None)
-    attempts = sum(d.attempts_per_s or 0 for d in calls if d.attempts_per_s is not None)
-    return attempts / requests if requests else None
-
-
-def _weighted_shed(signals: Sequence[ServiceSignals]) -> float | None:
-    known = [(s.shed_ratio, s.rate_per_s) for s in signals if s.shed_ratio is not None]
-    requests = sum(rate or 0 for _, rate in known)
-    return sum((ratio or 0) * (rate or 0) for ratio, rate in known) / requests if requests else None

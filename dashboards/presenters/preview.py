@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput, Problem
-from controlplane.kernel.jsondoc import merge_patch
+from controlplane.kernel.jsondoc import merge_patch, parse_path
 from controlplane.policies.domain.checks import check_policy
 from controlplane.policies.domain.diff import FieldChange, diff_effective
+from controlplane.policies.domain.guardrails import check_guardrails
 from controlplane.policies.domain.resolve import Layer, Resolved, resolve
 from controlplane.policies.domain.validate import validate_patch
 from controlplane.policies.selectors import current_version, policy_layers
@@ -86,6 +87,7 @@ def present_preview(
             notes += [Note("stop", str(each)) for each in check_policy(after.policy)]
             notes += _masked(changed, after, is_permanent)
             notes += _nothing(differing, notes)
+            notes += _guardrails(changed, before, after)
     return Preview(
         service_slug=service_slug,
         fields=fields,
@@ -126,6 +128,26 @@ def _masked(changed: Sequence[str], after: Resolved, is_permanent: bool) -> list
         for path in changed
         if (leaf := after.leaves.get(path)) is not None and leaf.kind == "override"
     ]
+
+
+def _guardrails(changed: Sequence[str], before: Resolved, after: Resolved) -> list[Note]:
+    """What the policy will do, as far as this change has to do with it."""
+    known = set(check_guardrails(before.policy))
+    touched = {_scope(path) for path in changed}
+    found = [
+        each
+        for each in check_guardrails(after.policy)
+        if _scope(each.path) in touched and (each not in known or each.verdict != "ok")
+    ]
+    return [
+        Note(each.verdict, each.sentence) for each in sorted(found, key=lambda g: order[g.verdict])
+    ]
+
+
+def _scope(path: str) -> tuple[str, ...]:
+    """What a field is about: its dependency, or its block of inbound."""
+    parts = parse_path(path)
+    return parts[:3] if parts[:2] == ("outbound", "dependencies") else parts[:2]
 
 
 def _nothing(differing: Sequence[FieldChange], notes: Sequence[Note]) -> list[Note]:

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.views.decorators.http import require_safe
 
 from controlplane.kernel.clock import utc_now
-from controlplane.registry.selectors import list_services
+from controlplane.registry.selectors import list_service_headings
 from dashboards.presenters.fleet import Fleet, present_fleet
 from dashboards.templatetags.links import link_to
 from dashboards.views.scope import Scope, draw, page, region
@@ -36,17 +36,20 @@ def fleet_region(request: HttpRequest, scope: Scope) -> HttpResponse:
 def search(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Go to the service of that name, or to the fleet filtered by it."""
     query = request.GET.get("q", "").strip()
-    if any(service.slug == query.casefold() for service in list_services(scope.environment)):
+    if any(
+        service.slug == query.casefold() for service in list_service_headings(scope.environment)
+    ):
         return HttpResponseRedirect(link_to(scope, "service", query.casefold()))
     return HttpResponseRedirect(link_to(scope, "fleet", q=query))
 
 
 def _fleet(request: HttpRequest, scope: Scope) -> Fleet:
+    asked = request.GET.get("page", "")
     return present_fleet(
         environment=scope.environment,
-        actor=scope.actor,
         query=request.GET.get("q", "")[:100],
         sort=request.GET.get("sort", ""),
         hold=request.GET.get("hold", "")[:8000],
+        page=int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else 1,
         now=utc_now(),
     )

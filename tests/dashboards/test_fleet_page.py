@@ -210,6 +210,26 @@ def test_the_number_of_queries_does_not_grow_with_the_fleet(
     assert queries() == few <= 24
 
 
+def test_a_large_fleet_comes_in_pages_with_the_worst_on_the_first(
+    operator: Client, fleet: Fleet, team: Team, now: datetime
+) -> None:
+    environment = fleet["checkout"].environment
+    Service.objects.bulk_create(
+        Service(environment=environment, slug=f"a-{number:03}", team=team, registered_at=now)
+        for number in range(120)
+    )
+    show(now, {"payments": healthy(error_ratio=0.2), "checkout": healthy()})
+
+    first, second = page(operator), page(operator, "/?page=2")
+
+    assert order(first)[0] == "payments"
+    assert (len(order(first)), len(order(second))) == (100, 22)
+    assert not set(order(first)) & set(order(second))
+    assert "page 2 of 2" in second
+    assert 'hx-get="/regions/fleet?sort=attention&amp;page=2"' in second
+    assert order(page(operator, "/?page=99")) == order(second)
+
+
 def test_another_environment_is_in_every_link(operator: Client, fleet: Fleet) -> None:
     Environment.objects.create(slug="staging", name="Staging")
 

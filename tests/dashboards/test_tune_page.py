@@ -292,6 +292,19 @@ def test_the_preview_explains_a_contradiction(operator: Client, fleet: Fleet) ->
     assert "base_ms" in words(html)
 
 
+def test_the_preview_says_what_guardrails_say_of_what_changes(
+    operator: Client, fleet: Fleet
+) -> None:
+    attempt = "outbound.dependencies.payments.timeouts.attempt_ms"
+
+    html = operator.post(PREVIEW, with_paths(operator, {attempt: "600"})).content.decode()
+    unwise = operator.post(PREVIEW, with_paths(operator, {attempt: "2900"})).content.decode()
+
+    assert "The deadline of 3000 ms covers 3 attempts of 600 ms" in words(html)
+    assert "The deadline of 3000 ms is shorter than 3 attempts of 2900 ms" in words(unwise)
+    assert "all tenants" not in words(html)
+
+
 def test_the_preview_of_a_value_already_in_force_says_so(operator: Client, fleet: Fleet) -> None:
     form = with_paths(operator, {DEADLINE: "3000", f"was:{DEADLINE}": "2000"})
 
