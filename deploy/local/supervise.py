@@ -114,9 +114,12 @@ def run(plan: Plan, stop: StopRequest) -> int:
         for spec in plans.control_plane_processes(plan, environment):
             supervisor.start(spec)
         say("  started     web, worker, beat")
+        from_start_s = time.monotonic()
+        # First, so that no instance begins with a refused poll and its backoff.
+        wait_for("the web process", partial(readiness.is_ready, plan.ports.web), supervisor, stop)
         if plan.demo:
             start_fleet(plan, environment, supervisor)
-        announce(plan, supervisor, stop, started_s)
+        announce(plan, supervisor, stop, started_s, from_start_s)
         write_private(ready_file, plan.url)
         while not stop.asked:
             supervisor.tick()
@@ -208,37 +211,45 @@ def _forked(
     return ProcessSpec(name, stage, run=run_it, env=environment, cwd=plans.ROOT, stop_s=4)
 
 
-def announce(plan: Plan, supervisor: Supervisor, stop: StopRequest, started_s: float) -> None:
-    """Wait until the stack is ready, then say where it is and what to try."""
-    from_start_s = time.monotonic()
-    token = plan.state_dir / "tokens/operator"
+def announce(
+    plan: Plan, supervisor: Supervisor, stop: StopRequest, started_s: float, from_start_s: float
+) -> None:
+    """Wait until the fleet is seen, then say where the stack is and what to try."""
+    if plan.demo:
+        token = plan.state_dir / "tokens/operator"
 
-    def fleet_is_seen() -> bool:
-        if not plan.demo:
-            return True
-        from demo.fleet import FLEET
+        def fleet_is_seen() -> bool:
+            from demo.fleet import FLEET
 
-        seen = readiness.list_services_with_traffic(plan.ports.web, token)
-        return {service.name for service in FLEET} <= set(seen)
+            seen = readiness.list_services_with_traffic(plan.ports.web, token)
+            return {service.name for service in FLEET} <= set(seen)
 
-    for what, is_so in (
-        ("the web process", partial(readiness.is_ready, plan.ports.web)),
-        ("traffic of every service on the Fleet page", fleet_is_seen),
-    ):
-        while not is_so():
-            if stop.asked:
-                raise Stopped
-            supervisor.tick()
-            if time.monotonic() - from_start_s > READY_WITHIN_S:
-                say(f"Still waiting for {what}: see {plan.state_dir / 'logs'}")
-                break
-            time.sleep(TICK_S * 3)
+        wait_for("traffic of every service on the Fleet page", fleet_is_seen, supervisor, stop)
     now_s = time.monotonic()
     say(
         f"Ready after {now_s - started_s:.0f} s, "
         f"{now_s - from_start_s:.0f} s after the processes' start.\n"
     )
     say(WELCOME.format(url=plan.url) + (DEMO_HELP if plan.demo else PLAIN_HELP))
+
+
+def wait_for(
+    what: str, is_so: Callable[[], bool], supervisor: Supervisor, stop: StopRequest
+) -> None:
+    """Keep the children running until `is_so`, or say what is still missing after a minute.
+
+    Raises:
+        Stopped: the user asked to stop meanwhile.
+    """
+    began_s = time.monotonic()
+    while not is_so():
+        if stop.asked:
+            raise Stopped
+        supervisor.tick()
+        if time.monotonic() - began_s > READY_WITHIN_S:
+            say(f"Still waiting for {what}: see the logs.")
+            return
+        time.sleep(TICK_S * 3)
 
 
 WELCOME = "  Open      {url}\n"

@@ -271,12 +271,23 @@ async def test_the_circuit_stops_polls_that_would_fail_anyway_and_probes() -> No
     for _ in range(5):
         await follower.poll(httpx.ConnectError("refused"))
 
-    assert await follower.client.poll_once() == 15.0
+    assert await follower.client.poll_once() == 7.5
     assert len(follower.control_plane.polls) == 5
 
-    follower.clock.advance(10)
+    follower.clock.advance(5)
     assert await follower.poll(ok(publication(7))) == 0.0
     assert follower.client.sequence == 7
+
+
+async def test_a_success_after_failures_never_opens_the_circuit() -> None:
+    follower = Follower()
+    for _ in range(4):
+        await follower.poll(httpx.ConnectError("refused"))
+
+    await follower.poll(ok(publication(7)))
+    await follower.poll(unchanged())
+
+    assert len(follower.control_plane.polls) == 6
 
 
 async def test_after_a_failure_the_first_poll_is_plain_then_they_are_held_again() -> None:

@@ -21,15 +21,16 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 _CONNECT_S = 2.0
 _ANSWER_S = 5.0  # how long an answer may take beyond the wait that was asked for
 
-# Five failures in the last ten polls: then one probe every ten seconds, by one call.
+# Five failures in a row, and no success among them: then one probe every five seconds. A rate
+# below 1 would open the circuit on the very success that follows four failures.
 _CIRCUIT = BreakerPolicy(
     mode=BreakerMode.AUTO,
-    window=WindowPolicy(WindowKind.COUNT, 10),
+    window=WindowPolicy(WindowKind.COUNT, 5),
     min_calls=5,
-    failure_rate=0.5,
+    failure_rate=1.0,
     slow_call_ms=86_400_000,
     slow_call_rate=1.0,
-    open_s=10.0,
+    open_s=5.0,
     half_open_calls=1,
 )
 
