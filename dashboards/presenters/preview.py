@@ -139,9 +139,8 @@ def _guardrails(changed: Sequence[str], before: Resolved, after: Resolved) -> li
         for each in check_guardrails(after.policy)
         if _scope(each.path) in touched and (each not in known or each.verdict != "ok")
     ]
-    return [
-        Note(each.verdict, each.sentence) for each in sorted(found, key=lambda g: order[g.verdict])
-    ]
+    found.sort(key=lambda each: ("stop", "warn", "ok").index(each.verdict))
+    return [Note(each.verdict, each.sentence) for each in found]
 
 
 def _scope(path: str) -> tuple[str, ...]:

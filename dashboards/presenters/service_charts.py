@@ -22,7 +22,7 @@ from dashboards.charts.timeseries import Line, Marker, Points, Reference, timese
 from dashboards.presenters.change_words import change_words
 from dashboards.presenters.ranges import RangeChoice, current_range, range_choices
 from dashboards.presenters.values import changed_fields
-from dashboards.templatetags.figures import latency, percent, percent_exact, rate, times
+from dashboards.templatetags.figures import latency, per_s, percent, percent_exact, times
 
 STATUS_TOKENS = {"2xx": "ok", "3xx": "muted", "4xx": "warn", "5xx": "crit"}
 QUANTILE_TOKENS = {"p50": "ok", "p95": "warn", "p99": "crit"}
@@ -175,7 +175,7 @@ def _rate(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
     look = _Look(
         key="rate",
         title="Rate",
-        headline=f"{rate(total)} /s",
+        headline=per_s(total),
         number_format=",.2~s",
         note="requests per second",
     )

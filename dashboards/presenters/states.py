@@ -69,11 +69,14 @@ def state_pill(condition: Condition) -> StatePill:
 
 
 def other_pills(health: Health) -> tuple[StatePill, ...]:
-    """Every condition but the worst; degraded is left out, since what is worse says it already."""
+    """Every condition but the worst.
+
+    Degraded is left out, since what is worse says it already, and stale, since the page does.
+    """
     return tuple(
         state_pill(condition)
         for condition in health.conditions[1:]
-        if condition.state is not State.DEGRADED
+        if condition.state not in (State.DEGRADED, State.STALE)
     )
 
 

@@ -61,6 +61,12 @@ def rate(per_s: float | None) -> str:
 
 
 @register.filter
+def per_s(value: float | None) -> str:
+    """A rate with its unit: "412 /s"; missing has none."""
+    return MISSING if value is None else f"{rate(value)} /s"
+
+
+@register.filter
 def latency(seconds: float | None) -> str:
     """0.84 -> "840 ms", 2.9 -> "2.9 s"."""
     if seconds is None:

@@ -36,9 +36,8 @@ def fleet_region(request: HttpRequest, scope: Scope) -> HttpResponse:
 def search(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Go to the service of that name, or to the fleet filtered by it."""
     query = request.GET.get("q", "").strip()
-    if any(
-        service.slug == query.casefold() for service in list_service_headings(scope.environment)
-    ):
+    names = {service.slug for service in list_service_headings(scope.environment)}
+    if query.casefold() in names:
         return HttpResponseRedirect(link_to(scope, "service", query.casefold()))
     return HttpResponseRedirect(link_to(scope, "fleet", q=query))
 

@@ -50,7 +50,7 @@ function ageText(seconds) {
 
 const loadedAt = new WeakMap();
 setInterval(() => {
-  for (const element of document.querySelectorAll("[data-age]")) {
+  for (const element of document.querySelectorAll("[data-age]:not([data-age=''])")) {
     if (!loadedAt.has(element)) loadedAt.set(element, performance.now());
     const age = Number(element.dataset.age) + (performance.now() - loadedAt.get(element)) / 1000;
     element.querySelector("[data-age-text]").textContent = ageText(age);
