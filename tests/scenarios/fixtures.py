@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from demo.faults import write_active
 from tests.scenarios.stack import Stack, running_stack
 
 
@@ -19,7 +20,7 @@ def whole_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def stack(whole_stack: Stack) -> Iterator[Stack]:
     """The stack with no incident on and no override in force, before and after the test."""
     yield whole_stack
-    whole_stack.manage("incident", "stop")
+    write_active(whole_stack.state_dir, frozenset())
     for service in ("checkout", "gateway"):
         found = whole_stack.api("GET", f"/services/{service}/overrides?environment=prod")
         for override in found["overrides"]:

@@ -37,8 +37,8 @@ def test_services_keep_their_policy_and_the_part_returns_by_itself(stack: Stack,
 
 @pytest.mark.parametrize(
     ("parts", "words"),
-    [(["prometheus"], "Prometheus"), (["worker", "beat"], "collector")],
-    ids=["prometheus", "worker"],
+    [(["prometheus"], "Prometheus"), (["worker", "beat"], "worker"), (["valkey"], "cache")],
+    ids=["prometheus", "worker", "valkey"],
 )
 def test_the_picture_says_what_is_stale(stack: Stack, parts: list[str], words: str) -> None:
     wait_until(lambda: is_live_again(stack), within_s=45, what="a live picture")
