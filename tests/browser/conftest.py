@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,13 @@ class Visitor:
         yield page
         context.close()
         assert [text for text in complaints if "Content Security Policy" in text] == []
+
+
+def picture(page: Page, name: str, *, fallback: Path | None = None) -> None:
+    """Save what the page shows; TIDEGATE_SCREENSHOTS=docs/images renews README's pictures."""
+    folder = os.environ.get("TIDEGATE_SCREENSHOTS")
+    if folder is not None or fallback is not None:
+        page.screenshot(path=(ROOT / folder if folder else fallback or ROOT) / f"{name}.png")
 
 
 def sign_in(page: Page, user: str) -> None:

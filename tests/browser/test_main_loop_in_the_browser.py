@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import Visitor, picture
 from tests.scenarios.stack import wait_until
 from tests.scenarios.test_main_loop import attempts_at_payments
 
@@ -26,6 +26,8 @@ def test_find_the_failing_service_tune_it_see_it_applied_and_revert(visitor: Vis
             "data-key", re.compile("checkout|gateway|payments")
         )
 
+        picture(page, "fleet-storm")
+
         page.locator("#service-checkout").click()
         page.get_by_role("link", name="Tune policy").click()
         page.get_by_text("Retries", exact=True).click()
@@ -34,6 +36,8 @@ def test_find_the_failing_service_tune_it_see_it_applied_and_revert(visitor: Vis
         page.get_by_text("15 m", exact=True).click()
         expect(page.locator("#preview-checkout")).to_contain_text("2 fields")
         page.locator("[name=reason]").fill("Retry storm on payments, INC-2291")
+        page.evaluate("scrollTo(0, 0)")
+        picture(page, "tune-storm")
         page.get_by_role("button", name="Apply").click()
 
         expect(page.locator("[data-final=yes]")).to_be_visible()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import DESKTOP, PHONE, Visitor, serious_violations
-from tests.scenarios.stack import ROOT
+from tests.browser.conftest import DESKTOP, PHONE, Visitor, picture, serious_violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -36,14 +34,12 @@ def settle(page: Page, name: str) -> None:
 def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(
     visitor: Visitor, theme: Literal["dark", "light"], size: tuple[int, int], tmp_path: Path
 ) -> None:
-    # README shows the screenshots of this test; TIDEGATE_SCREENSHOTS=docs/images renews them.
-    folder = ROOT / os.environ.get("TIDEGATE_SCREENSHOTS", str(tmp_path))
     for name, path in PAGES.items():
         with visitor.page(None if name == "sign-in" else "oncall", size=size, theme=theme) as page:
             page.goto(path)
             settle(page, name)
             width = "phone" if size == PHONE else "desktop"
-            page.screenshot(path=folder / f"{name}-{theme}-{width}.png")
+            picture(page, f"{name}-{theme}-{width}", fallback=tmp_path)
 
             overflow = page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
