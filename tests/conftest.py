@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 
 import pytest
 
 from controlplane.access.models import Team
 from controlplane.registry.models import Environment, Service
-
-# Playwright's own event loop runs in the test's thread, where Django sees "async context".
-os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-
 
 pytest_plugins = ["tests.scenarios.fixtures"]
 

@@ -97,8 +97,10 @@ def serious_violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def chromium() -> Iterator[Browser]:
+    # One per test: while it is open, Playwright's event loop occupies the thread, and no test of
+    # a coroutine could run after it.
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     tools = ROOT / ".tidegate/tools/bin/chromium"
     if path is None and tools.exists():
