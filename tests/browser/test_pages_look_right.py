@@ -26,7 +26,8 @@ def settle(page: Page, name: str) -> None:
     """Wait until what the page shows is there."""
     page.wait_for_load_state("networkidle")
     if name == "service":
-        expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+        # A stack that has just started has measured nothing yet; the charts come by themselves.
+        expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=60_000)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
