@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from demo.faults import write_active
-from tests.scenarios.stack import Stack, running_stack
+from demo.fleet import instance_count
+from tests.scenarios.stack import Stack, running_stack, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +19,24 @@ def whole_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+def parked_polls(stack: Stack) -> float:
+    """Return how many instances wait at the config API; 0 while it does not answer."""
+    try:
+        page = httpx.get(f"{stack.url}/metrics", timeout=5).text
+    except httpx.TransportError:
+        return 0.0
+    found = re.search(r"^tidegate_delivery_parked_connections (\S+)$", page, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
 @pytest.fixture
 def stack(whole_stack: Stack) -> Iterator[Stack]:
     """The stack with no incident on and no override in force, before and after the test."""
+    wait_until(
+        lambda: parked_polls(whole_stack) >= instance_count(),
+        within_s=60,
+        what="every instance to wait for its next policy",
+    )
     yield whole_stack
     write_active(whole_stack.state_dir, frozenset())
     for service in ("checkout", "gateway"):
