@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -11,6 +12,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 MAX_BODY_BYTES = 512 * 1024  # a policy document is at most 256 KiB
+MAX_DIGITS = 100
 
 
 class StrictJSONParser(BaseParser):
@@ -34,7 +36,11 @@ class StrictJSONParser(BaseParser):
             raise ParseError(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
         try:
             return json.loads(
-                raw.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object_of
+                raw.decode(),
+                parse_constant=_refuse_constant,
+                parse_int=_integer,
+                parse_float=_finite,
+                object_pairs_hook=_object_of,
             )
         except UnicodeDecodeError as error:
             raise ParseError(f"the body is not UTF-8 at byte {error.start + 1}") from None
@@ -61,6 +67,19 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is larger than any number that is read here")
+    return number
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
