@@ -15,15 +15,12 @@ from controlplane.access.http.parsing import StrictJSONParser
     [
         (b"{", "not valid JSON"),
         (b"\xff", "not UTF-8 at byte 1"),
-        (b'{"a": NaN}', "NaN is not JSON"),
-        (b'{"a": -Infinity}', "-Infinity is not JSON"),
-        (b'{"a": 1e999}', "1e999 is larger than any number that is read here"),
         (b'{"a": ' + b"9" * 5000 + b"}", "a number of 5000 digits; at most 100 are read"),
         (b'{"a": 1, "a": 2}', 'the key "a" appears twice in one object'),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b'"' + b"x" * 600_000 + b'"', "larger than 512 KiB"),
     ],
-    ids=["cut off", "bytes", "NaN", "infinity", "overflow", "digits", "twice", "deep", "large"],
+    ids=["cut off", "bytes", "digits", "twice", "deep", "large"],
 )
 def test_a_body_that_is_not_strict_json_is_refused_in_words(body: bytes, message: str) -> None:
     with pytest.raises(ParseError) as caught:

@@ -11,6 +11,14 @@ from controlplane.access.http.parsing import StrictSerializer
 LONGEST_S = 7 * 86400  # what an environment may allow at most; the service knows what it does
 
 
+class DocumentField(serializers.JSONField):
+    """A policy document or patch as it came: the policy domain refuses what is wrong, by path."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return `data` untouched, an infinity within it too."""
+        return data
+
+
 class SecondsField(serializers.FloatField):
     """A duration in seconds: a JSON number, not a text or a boolean that looks like one."""
 
@@ -40,13 +48,13 @@ class ReasonIn(StrictSerializer):
 class PublishIn(ReasonIn):
     """A sparse policy document to publish."""
 
-    document = serializers.JSONField(help_text="see /api/v1/policy-schema")
+    document = DocumentField(help_text="see /api/v1/policy-schema")
 
 
 class OpenOverrideIn(ReasonIn):
     """A patch for a limited time."""
 
-    patch = serializers.JSONField(help_text="RFC 7396 merge patch; null takes a value away")
+    patch = DocumentField(help_text="RFC 7396 merge patch; null takes a value away")
     lasts_s = SecondsField(
         required=False, max_value=LONGEST_S, help_text="seconds; an hour when left out"
     )
