@@ -51,7 +51,7 @@ class LimitRow:
 
 @dataclass(frozen=True, slots=True)
 class ReasonRow:
-    """Why requests are refused, per second."""
+    """Why requests are refused, per second: only what happens, never a row of zeros."""
 
     name: str
     rejected_per_s: float | None
@@ -66,6 +66,7 @@ class Limits:
     instances: int | None
     rows: tuple[LimitRow, ...]
     reasons: tuple[ReasonRow, ...]
+    are_refusals_measured: bool
     shed_ratio: float | None
     freshness: Freshness
 
@@ -107,8 +108,11 @@ def present_limits(*, environment: str, service_slug: str, now: datetime) -> Lim
     signals = signals_of(read, service_slug)
     inbound = effective_policy(service, now).policy["inbound"]
     rows = [*_service_limits(inbound, signals), *_endpoint_limits(inbound, signals)]
-    names = [name for name in REASONS if name in signals.rejected_per_s]
-    names += [name for name in signals.would_reject_per_s if name not in names]
+    names = [
+        name
+        for name in dict.fromkeys([*REASONS, *signals.would_reject_per_s])
+        if signals.rejected_per_s.get(name) or signals.would_reject_per_s.get(name)
+    ]
     return Limits(
         service_slug=service_slug,
         instances=signals.instances_reporting,
@@ -121,6 +125,7 @@ def present_limits(*, environment: str, service_slug: str, now: datetime) -> Lim
             )
             for name in names
         ),
+        are_refusals_measured=bool(signals.rejected_per_s),
         shed_ratio=signals.shed_ratio,
         freshness=freshness_of(read),
     )

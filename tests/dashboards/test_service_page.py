@@ -252,3 +252,27 @@ def test_the_page_makes_a_bounded_number_of_queries(
         operator.get("/services/checkout/")
 
     assert len(captured) <= 110
+
+
+@pytest.mark.parametrize(
+    ("rejected_per_s", "would_reject_per_s", "said"),
+    [
+        ({}, {}, "What is refused is not measured."),
+        ({"rate": 0.0, "shed": 0.0}, {"rate": 0.0}, "Nothing is refused."),
+        ({"rate": 0.0, "shed": 2.5}, {}, "Refused: shed 2.5 /s"),
+        ({"rate": 1.0}, {"rate": 3.0}, "would refuse 3.0 /s (shadow)"),
+    ],
+    ids=["not measured", "nothing", "shed", "shadow"],
+)
+def test_refusals_are_named_when_they_happen_and_never_listed_as_zeros(
+    operator: Client,
+    fleet: Fleet,
+    now: datetime,
+    rejected_per_s: dict[str, float],
+    would_reject_per_s: dict[str, float],
+    said: str,
+) -> None:
+    figures = healthy(rejected_per_s=rejected_per_s, would_reject_per_s=would_reject_per_s)
+    show(now, {"checkout": figures})
+
+    assert said in words(region(operator, "limits"))
