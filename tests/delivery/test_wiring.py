@@ -45,7 +45,7 @@ def test_build_reads_nothing_and_is_not_ready() -> None:
 
 def test_polls_parked_connections_and_age_are_exported() -> None:
     plane = make_plane()
-    PLANE.watch(plane.app, plane.reports, lambda: 0.0)
+    PLANE.watch(plane.app, plane.reports, lambda: 1.0)
     for headers in ({}, {"If-None-Match": '"7-0-9f3c"'}, {"If-None-Match": '"7-0-9f3c"'}):
         answer(plane, headers=headers)
     answer(plane, token=None)
@@ -56,7 +56,14 @@ def test_polls_parked_connections_and_age_are_exported() -> None:
     assert 'tidegate_delivery_polls_total{status="304"} 2.0' in text
     assert 'tidegate_delivery_polls_total{status="401"} 1.0' in text
     assert "tidegate_delivery_parked_connections 0.0" in text
-    assert "tidegate_delivery_feed_age_seconds " in text
+    assert "\ntidegate_delivery_feed_age_seconds " in text
+
+
+def test_there_is_no_age_before_the_first_confirmation() -> None:
+    plane = make_plane()
+    PLANE.watch(plane.app, plane.reports, lambda: 0.0)
+
+    assert "\ntidegate_delivery_feed_age_seconds " not in generate_latest(REGISTRY).decode()
 
 
 def test_stopping_a_feed_that_never_ran_is_quick_and_harmless() -> None:

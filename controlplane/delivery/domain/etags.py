@@ -29,9 +29,6 @@ class Condition:
         return self.is_any or tag.removeprefix(b"W/") in self.tags
 
 
-NO_CONDITION = Condition(is_any=False, tags=frozenset())
-
-
 def parse_condition(value: bytes) -> Condition:
     """Read the value of an If-None-Match header.
 

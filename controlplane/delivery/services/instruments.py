@@ -31,7 +31,7 @@ class PlaneCollector(Collector):
     def __init__(self) -> None:
         self._app: ConfigApp | None = None
         self._reports: ReportBuffer | None = None
-        self._age_s: Callable[[], float] = lambda: 0.0
+        self._confirmed_at_unix: Callable[[], float] = lambda: 0.0
 
     def watch(
         self, app: ConfigApp, reports: ReportBuffer, confirmed_at_unix: Callable[[], float]
@@ -39,7 +39,7 @@ class PlaneCollector(Collector):
         """Report on this plane from now on."""
         self._app = app
         self._reports = reports
-        self._age_s = lambda: max(0.0, time.time() - confirmed_at_unix())
+        self._confirmed_at_unix = confirmed_at_unix
 
     def describe(self) -> Iterator[Metric]:
         """Name the families without a plane to read."""
@@ -55,7 +55,9 @@ class PlaneCollector(Collector):
         for status, count in sorted(counts.items()):
             polls.add_metric([str(status)], count)
         parked.add_metric([], self._app.parked_count)
-        age.add_metric([], self._age_s())
+        confirmed_at_unix = self._confirmed_at_unix()
+        if confirmed_at_unix > 0.0:  # absent until then: an age since 1970 would say nothing
+            age.add_metric([], max(0.0, time.time() - confirmed_at_unix))
         dropped.add_metric([], self._reports.dropped_count)
         yield from (polls, parked, age, dropped)
 
