@@ -66,18 +66,6 @@ def find_token(presented: str, *, now: datetime) -> ServiceToken | None:
     )
 
 
-def get_token(token_id: int) -> ServiceToken:
-    """Return a token by its number.
-
-    Raises:
-        NotFound: there is none.
-    """
-    token = ServiceToken.objects.filter(pk=token_id).first()
-    if token is None:
-        raise NotFound(f"there is no token {token_id}")
-    return token
-
-
 def list_service_tokens() -> list[ServiceTokenRow]:
     """Return every service token that is not revoked, with its expiry to compare; one query."""
     rows = ServiceToken.objects.filter(kind="service", revoked_at=None).order_by("id")
@@ -105,11 +93,6 @@ def get_team(slug: str) -> Team:
     if team is None:
         raise NotFound(f"there is no team {slug!r}", field="team")
     return team
-
-
-def list_teams() -> list[Team]:
-    """Return every team by name; one query."""
-    return list(Team.objects.all())
 
 
 def list_entries(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from controlplane.kernel.errors import NotFound
-from controlplane.registry.models import Environment, Instance, Service
+from controlplane.registry.models import Environment, Service
 
 
 def get_environment(slug: str) -> Environment:
@@ -63,17 +61,3 @@ def list_service_headings(environment_slug: str) -> list[Service]:
         .filter(environment__slug=environment_slug)
         .order_by("slug")
     )
-
-
-def list_callers(service: Service) -> list[str]:
-    """Return the names of the services that depend on `service`; one query."""
-    callers = Service.objects.filter(dependencies__target=service).order_by("slug")
-    return list(callers.values_list("slug", flat=True).distinct())
-
-
-def list_unregistered(environment_slug: str, *, seen_after: datetime) -> list[str]:
-    """Return names under which instances poll, and which nobody registered; one query."""
-    known = Service.objects.filter(environment__slug=environment_slug).values("slug")
-    seen = Instance.objects.filter(environment=environment_slug, last_seen_at__gt=seen_after)
-    names = seen.exclude(service_slug__in=known).order_by("service_slug")
-    return list(names.values_list("service_slug", flat=True).distinct())

@@ -46,11 +46,6 @@ class ObjectiveStatus:
     covered_s: float
     coverage: str
 
-    @property
-    def covers_window(self) -> bool:
-        """Whether the whole window has been counted."""
-        return self.covered_s >= self.window_days * 86400 - 3600
-
 
 @dataclass(frozen=True, slots=True)
 class SloStatus:

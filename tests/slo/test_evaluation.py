@@ -200,7 +200,6 @@ def test_the_status_names_the_burn_and_what_is_left(checkout: Service, now: date
     assert availability.budget_remaining == pytest.approx(-49.0)
     assert availability.state is BurnState.FIRING
     assert availability.coverage == "over 1 h 0 min of 30 days"
-    assert not availability.covers_window
     assert status.worst_remaining == pytest.approx(-49.0)
     assert status.worst_burn == pytest.approx(49, abs=2)
 

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, for the API and for plain Django views."""
+"""Errors as RFC 9457 problem details of the operator API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 
 from controlplane.kernel.errors import (
@@ -79,11 +79,6 @@ def problem_document(error: TidegateError) -> dict[str, Any]:
     if current_request_id():
         document["request_id"] = current_request_id()
     return document
-
-
-def problem_response(_request: HttpRequest, error: TidegateError) -> JsonResponse:
-    """Return an error as the answer of a plain Django view."""
-    return _answer(problem_document(error), error.status, _headers_of(error))
 
 
 def _answer(document: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> JsonResponse:

@@ -45,7 +45,6 @@ class Aggregation(StrEnum):
 
     SUM = "sum"
     MIN = "min"
-    MAX = "max"
     COUNT = "count"
 
 

@@ -15,7 +15,6 @@ from controlplane.telemetry.sources.port import QueryRefused, SignalSource
 
 STEP_S = 30
 POINTS = 40
-QUERIES = 2
 
 
 def history_grid(taken_at: int) -> Grid:

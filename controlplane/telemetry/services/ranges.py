@@ -105,7 +105,7 @@ def read_range(
     if signal is Signal.ATTEMPTS_RECEIVED:
         edges = read_fleet(environment).callers_of(service)
     scope = Scope(environment, service, _window_s(grid), breakdown, dependency, edges)
-    found = _read(chart_of(signal, scope), grid, now, source)
+    found = _read(chart_of(signal, scope), grid, source)
     kept = found.kept
     return RangeRead(
         signal=signal,
@@ -135,7 +135,7 @@ def read_breaker_timeline(
     # At least two scrapes, so that every step holds a sample.
     window_s = max(grid.step_s, round(2 * settings.TIDEGATE.scrape_interval_s), 1)
     scope = Scope(environment, service, window_s, None, dependency)
-    found = _read(timeline_chart(scope), grid, now, source)
+    found = _read(timeline_chart(scope), grid, source)
     kept = found.kept
     return TimelineRead(
         rows=timelines(kept.series) if kept else (),
@@ -146,13 +146,13 @@ def read_breaker_timeline(
     )
 
 
-def _read(chart: Chart, grid: Grid, now: datetime, source: SignalSource | None) -> _Outcome:
+def _read(chart: Chart, grid: Grid, source: SignalSource | None) -> _Outcome:
     key = _key(chart, grid)
     flight: Hashable = (key, grid.end_s)
-    return _flights.do(flight, lambda: _fetch(key, chart, grid, now, source or signal_source()))
+    return _flights.do(flight, lambda: _fetch(key, chart, grid, source or signal_source()))
 
 
-def _fetch(key: str, chart: Chart, grid: Grid, now: datetime, source: SignalSource) -> _Outcome:
+def _fetch(key: str, chart: Chart, grid: Grid, source: SignalSource) -> _Outcome:
     stored = _stored(key)
     if stored is not None and stored.grid == grid:
         READS.labels("cache").inc()

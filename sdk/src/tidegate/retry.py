@@ -27,11 +27,6 @@ def is_retryable_request(policy: RetryPolicy, method: str, *, has_idempotency_ke
     )
 
 
-def is_retryable_status(policy: RetryPolicy, status: int) -> bool:
-    """Whether an answer with this status is worth another attempt."""
-    return status >= 400 and str(status) in policy.on
-
-
 def backoff_s(policy: RetryPolicy, retry: int, uniform: Random = _random) -> float:
     """The wait before the retry of this number (1 for the first).
 
