@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.forms import ModelForm, model_to_dict
 from django.http import HttpRequest, HttpResponse
 
-from controlplane.access.domain.roles import Role
 from controlplane.access.http.actors import actor_of
 from controlplane.access.models import AuditEntry, Membership, ServiceToken, Team
 from controlplane.access.services import audit
+from controlplane.access.services.memberships import grant_role, revoke_role
 from controlplane.access.services.tokens import revoke_token
 from controlplane.kernel.clock import utc_now
 
@@ -66,6 +67,9 @@ class AuditedAdmin(_ModelAdmin):
     def save_model(
         self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool
     ) -> None:
+        # Of the row as it would become: nobody moves one to a team they may not change.
+        if not self.has_change_permission(request, obj):
+            raise PermissionDenied
         # `_record` runs in the same transaction: an unaudited change cannot stay.
         with transaction.atomic():
             before = self.get_queryset(request).get(pk=obj.pk) if change else None
@@ -146,12 +150,31 @@ class MembershipAdmin(AuditedAdmin):
     list_filter = ("role", "team")
     list_select_related = ("user", "team")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        # Another user or team is another membership: remove this one and add that one.
+        return ("user", "team") if obj is not None else ()
+
     def save_model(
         self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool
     ) -> None:
-        super().save_model(request, obj, form, change)
-        if obj.team_id is None and obj.role == Role.ADMIN:
-            User.objects.filter(pk=obj.user_id).update(is_staff=True)
+        granted = grant_role(
+            actor=actor_of(request),
+            user=obj.user,
+            role=obj.role,
+            team=obj.team,
+            reason="admin page",
+            now=utc_now(),
+        )
+        obj.pk = granted.pk
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        revoke_role(
+            actor=actor_of(request),
+            user=obj.user,
+            team=obj.team,
+            reason="admin page",
+            now=utc_now(),
+        )
 
 
 @admin.register(ServiceToken)

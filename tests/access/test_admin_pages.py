@@ -178,7 +178,53 @@ def test_granting_a_role_on_its_page_is_audited(admin: Client, team: Team) -> No
     )
 
     assert Membership.objects.get(user=user).role == "operator"
-    assert new_entries(start) == [("membership.registered", "admin")]
+    assert new_entries(start) == [("role.granted", "admin")]
+
+
+def test_the_admin_pages_open_and_close_with_the_fleet_wide_admin_role(admin: Client) -> None:
+    user = User.objects.create_user("ann")
+    start = AuditEntry.objects.count()
+
+    def may_enter() -> bool:
+        return bool(User.objects.get(pk=user.pk).is_staff)
+
+    admin.post("/admin/access/membership/add/", {"user": user.pk, "team": "", "role": "admin"})
+    assert may_enter()
+    path = f"/admin/access/membership/{Membership.objects.get(user=user).pk}"
+    admin.post(f"{path}/change/", {"role": "viewer"})
+    assert not may_enter()
+    admin.post(f"{path}/change/", {"role": "admin"})
+    assert may_enter()
+    admin.post(f"{path}/delete/", {"post": "yes"})
+
+    assert not may_enter()
+    assert not Membership.objects.filter(user=user).exists()
+    assert [action for action, _ in new_entries(start)] == ["role.granted"] * 3 + ["role.revoked"]
+
+
+def test_nobody_moves_a_row_to_a_team_they_may_not_change(
+    checkout: Service, prod: Environment, now: datetime
+) -> None:
+    search = Service.objects.create(
+        environment=prod,
+        slug="search",
+        team=Team.objects.create(slug="search", name="Search"),
+        registered_at=now,
+    )
+    endpoint = Endpoint.objects.create(service=checkout, method="GET", route="/cart")
+    ann = User.objects.create_user("ann", is_staff=True)
+    grant_role(actor=ADMIN, user=ann, role="admin", team=checkout.team, now=now)
+    browser = Client()
+    browser.force_login(ann)
+    path = f"/admin/registry/endpoint/{endpoint.pk}/change/"
+    form = {"method": "GET", "route": "/cart", "criticality": "sheddable"}
+
+    moved = browser.post(path, {**form, "service": search.pk})
+    changed = browser.post(path, {**form, "service": checkout.pk})
+
+    endpoint.refresh_from_db()
+    assert (moved.status_code, changed.status_code) == (403, 302)
+    assert (endpoint.service, endpoint.criticality) == (checkout, "sheddable")
 
 
 def test_a_new_password_is_audited_and_not_shown(admin: Client) -> None:
