@@ -6,6 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from controlplane.access.models import AuditEntry
+from controlplane.kernel.errors import Forbidden
 from controlplane.registry.models import Environment, Service
 from controlplane.slo.domain.burn import BurnState
 from controlplane.slo.domain.objective import Kind
@@ -15,6 +17,7 @@ from controlplane.slo.services.evaluate import evaluate, is_roll_up_due, roll_up
 from controlplane.slo.services.objectives import ensure_default_objectives, set_objective
 from controlplane.telemetry.sources.fake import FakeSource
 from controlplane.telemetry.sources.port import SourceUnavailable
+from tests.access.actors import ADMIN, OPERATOR
 
 pytestmark = pytest.mark.django_db
 
@@ -157,7 +160,9 @@ def test_a_minute_without_traffic_leaves_no_slice(
 def test_a_histogram_without_the_threshold_bound_counts_nothing(
     checkout: Service, prod: Environment, later: datetime
 ) -> None:
-    set_objective(service=checkout, kind=Kind.LATENCY, target=0.9, threshold_ms=250.0, now=later)
+    set_objective(
+        actor=ADMIN, service=checkout, kind=Kind.LATENCY, target=0.9, threshold_ms=250.0, now=later
+    )
 
     assert evaluate(environment=prod, source=fleet_source(["checkout"]), now=later) == 0
 
@@ -226,7 +231,7 @@ def test_an_objective_without_counts_has_no_data(checkout: Service, now: datetim
 def test_default_objectives_do_not_replace_what_a_team_decided(
     checkout: Service, now: datetime
 ) -> None:
-    set_objective(service=checkout, kind=Kind.AVAILABILITY, target=0.95, now=now)
+    set_objective(actor=ADMIN, service=checkout, kind=Kind.AVAILABILITY, target=0.95, now=now)
 
     objectives = ensure_default_objectives(checkout, now)
 
@@ -240,8 +245,19 @@ def test_another_threshold_drops_the_counts_of_the_old_one(
     evaluate(environment=prod, source=fleet_source(["checkout"]), now=later)
 
     changed = set_objective(
-        service=checkout, kind=Kind.LATENCY, target=0.99, threshold_ms=250.0, now=later
+        actor=ADMIN, service=checkout, kind=Kind.LATENCY, target=0.99, threshold_ms=250.0, now=later
     )
 
     assert changed.pk == latency.pk
     assert latency.slices.count() == 0
+
+
+def test_who_sets_an_objective_is_checked_and_recorded(checkout: Service, now: datetime) -> None:
+    for target in (0.95, 0.95, 0.99):
+        set_objective(actor=ADMIN, service=checkout, kind=Kind.AVAILABILITY, target=target, now=now)
+    with pytest.raises(Forbidden):
+        set_objective(actor=OPERATOR, service=checkout, kind=Kind.AVAILABILITY, target=0.5, now=now)
+
+    entries = AuditEntry.objects.order_by("number")
+    assert [entry.action for entry in entries] == ["objective.set", "objective.changed"]
+    assert entries[1].data == {"changes": {"target": {"before": 0.95, "after": 0.99}}}

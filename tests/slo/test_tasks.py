@@ -11,6 +11,7 @@ from controlplane.slo.models import BudgetSlice, Objective
 from controlplane.slo.services.objectives import set_objective
 from controlplane.telemetry.sources.fake import FakeSource
 from controlplane.telemetry.sources.port import SourceUnavailable
+from tests.access.actors import ADMIN
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +40,9 @@ def test_every_registered_service_gets_objectives_and_is_counted(
 def test_a_service_whose_team_decided_keeps_exactly_that(
     checkout: Service, source: FakeSource, now: datetime
 ) -> None:
-    mine = set_objective(service=checkout, kind=Kind.AVAILABILITY, target=0.95, now=now)
+    mine = set_objective(
+        actor=ADMIN, service=checkout, kind=Kind.AVAILABILITY, target=0.95, now=now
+    )
 
     tasks.evaluate()
 

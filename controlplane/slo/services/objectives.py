@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.db import transaction
+
+from controlplane.access.domain.actors import Actor
+from controlplane.access.services import audit
 from controlplane.registry.models import Environment, Service
 from controlplane.slo.domain.objective import Kind, check_objective
 from controlplane.slo.models import Objective
@@ -54,6 +58,7 @@ def ensure_fleet_objectives(environment: Environment, now: datetime) -> int:
 
 def set_objective(
     *,
+    actor: Actor,
     service: Service,
     kind: Kind,
     target: float,
@@ -63,11 +68,14 @@ def set_objective(
 ) -> Objective:
     """Make `kind` of `service` promise this from now on.
 
-    Counts of another threshold say nothing about this one: they are dropped with it.
+    Counts of another threshold say nothing about this one: they are dropped with it. Nothing is
+    written when it promises the same already.
 
     Raises:
+        Forbidden: the actor may not change the registry of the service's team.
         InvalidInput: nothing can measure it; the sentence names the field.
     """
+    actor.require("registry.change", service.team.slug)
     check_objective(
         kind,
         target=target,
@@ -75,23 +83,32 @@ def set_objective(
         window_days=window_days,
         bounds_s=BUCKET_BOUNDS_S,
     )
-    objective, created = Objective.objects.get_or_create(
-        service=service,
-        kind=kind.value,
-        defaults={
-            "target": target,
-            "threshold_ms": threshold_ms,
-            "window_days": window_days,
-            "created_at": now,
-        },
-    )
-    if created:
-        return objective
-    if objective.threshold_ms != threshold_ms:
-        objective.slices.all().delete()
-    objective.target, objective.threshold_ms = target, threshold_ms
-    objective.window_days = window_days
-    objective.save(update_fields=["target", "threshold_ms", "window_days"])
+    values = {"target": target, "threshold_ms": threshold_ms, "window_days": window_days}
+    with transaction.atomic():
+        objective, is_new = Objective.objects.select_for_update().get_or_create(
+            service=service, kind=kind.value, defaults={**values, "created_at": now}
+        )
+        changes = {
+            name: {"before": None if is_new else getattr(objective, name), "after": value}
+            for name, value in values.items()
+            if is_new or getattr(objective, name) != value
+        }
+        if not changes:
+            return objective
+        if not is_new and "threshold_ms" in changes:
+            objective.slices.all().delete()
+        for name, value in values.items():
+            setattr(objective, name, value)
+        objective.save(update_fields=list(values))
+        audit.record(
+            actor=actor,
+            action="objective.set" if is_new else "objective.changed",
+            subject=f"objective:{service.slug}:{kind.value}",
+            at=now,
+            environment=service.environment.slug,
+            service=service.slug,
+            data={"changes": changes},
+        )
     return objective
 
 
