@@ -10,7 +10,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+import structlog
+
 from controlplane.project import health
+
+FEED_AGAIN_S = 1.0
+
+logger = structlog.get_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,15 +52,22 @@ class WebProcess:
     """ASGI 3 application of the web process.
 
     Lifespan startup begins following publications and returns at once, so the process is alive
-    before it is ready; shutdown answers parked polls and flushes reports.
+    before it is ready; shutdown answers parked polls and flushes reports. A feed that fails is
+    started again after `feed_again_s`, or the process would serve old policies for ever.
     """
 
     def __init__(
-        self, *, config_app: ConfigPlane, feed: SnapshotFeed, operator_app: AsgiApp
+        self,
+        *,
+        config_app: ConfigPlane,
+        feed: SnapshotFeed,
+        operator_app: AsgiApp,
+        feed_again_s: float = FEED_AGAIN_S,
     ) -> None:
         self.config_app = config_app
         self._feed = feed
         self._operator_app = operator_app
+        self._feed_again_s = feed_again_s
         self._feed_task: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -74,17 +87,25 @@ class WebProcess:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._feed_task = asyncio.create_task(self._feed.run(), name="snapshot feed")
+                self._feed_task = asyncio.create_task(self._follow(), name="snapshot feed")
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self._shut_down()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._feed.run()
+            except Exception:
+                logger.exception("feed.failed", again_in_s=self._feed_again_s)
+            await asyncio.sleep(self._feed_again_s)
+
     async def _shut_down(self) -> None:
         self.config_app.drain()
-        await self._feed.stop()
         if self._feed_task is not None:
             self._feed_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._feed_task
+        await self._feed.stop()
