@@ -64,9 +64,9 @@ def page(view: Callable[Concatenate[HttpRequest, Scope, ...], HttpResponse]) -> 
 
     @wraps(view)
     def framed(request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        if not request.user.is_authenticated:
-            return cast(HttpResponse, redirect_to_login(request.get_full_path()))
-        try:
+        try:  # the session is a row too
+            if not request.user.is_authenticated:
+                return cast(HttpResponse, redirect_to_login(request.get_full_path()))
             return view(request, scope_of(request), **kwargs)
         except TidegateError as error:
             return errors.page_of(request, error)
@@ -81,10 +81,10 @@ def region(view: Callable[Concatenate[HttpRequest, Scope, ...], HttpResponse]) -
 
     @wraps(view)
     def framed(request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        if not request.user.is_authenticated:
-            # A redirect would put the sign-in page inside the region.
-            return HttpResponseClientRedirect(str(redirect_to_login("/").url))
-        try:
+        try:  # the session is a row too
+            if not request.user.is_authenticated:
+                # A redirect would put the sign-in page inside the region.
+                return HttpResponseClientRedirect(str(redirect_to_login("/").url))
             return view(request, scope_of(request), **kwargs)
         except TidegateError as error:
             return errors.page_of(request, error)

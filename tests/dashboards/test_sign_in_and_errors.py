@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import OperationalError
 from django.test import Client, RequestFactory
 
@@ -150,3 +151,18 @@ def test_a_database_that_is_away_is_a_503_and_not_a_crash(
     assert answer.status_code == 503
     assert answer["Retry-After"] == "5"
     assert "The database does not answer." in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/", "/regions/fleet"])
+def test_a_session_that_cannot_be_read_is_a_503_and_not_a_crash(
+    operator: Client, prod: Environment, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def fails(store: SessionStore) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(SessionStore, "load", fails)
+
+    answer = operator.get(path)
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "5"
