@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.limiter import NEVER_S, TenantBuckets, TokenBucket
+from tidegate.limiter import LONGEST_WAIT_S, NEVER_S, TenantBuckets, TokenBucket
 from tidegate.policy import RatePolicy, TenantsPolicy
 
 rates = st.builds(
@@ -84,6 +84,13 @@ def test_a_clock_that_goes_back_adds_nothing() -> None:
         False,
         True,
     ]
+
+
+def test_the_smallest_rate_still_names_a_finite_wait() -> None:
+    bucket = TokenBucket(RatePolicy(per_s=5e-324, burst=1), 0.0)
+    assert taken(bucket, 0.0, 2) == 1
+
+    assert bucket.wait_s(0.0) == LONGEST_WAIT_S
 
 
 def test_a_rate_of_zero_refuses_everything() -> None:

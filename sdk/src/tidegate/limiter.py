@@ -11,6 +11,7 @@ from tidegate.policy import ConcurrencyPolicy, Mode, RatePolicy, TenantsPolicy
 
 MAX_TENANTS = 10_000
 NEVER_S = 60.0  # what "try again" says when the rate is zero
+LONGEST_WAIT_S = 3600.0  # what it says at most, however small the rate
 
 
 class TokenBucket:
@@ -56,11 +57,13 @@ class TokenBucket:
         return self.tokens(now_s) >= self._capacity
 
     def wait_s(self, now_s: float) -> float:
-        """Return the time until the next token."""
+        """Return the time until the next token, an hour at most: always a finite number."""
         missing = 1.0 - self.tokens(now_s)
         if missing <= 0.0:
             return 0.0
-        return missing / self._per_s if self._per_s > 0.0 else NEVER_S
+        if self._per_s <= 0.0:
+            return NEVER_S
+        return min(missing / self._per_s, LONGEST_WAIT_S)
 
     def retune(self, rate: RatePolicy, now_s: float) -> None:
         """Adopt another rate; tokens in hand stay, as far as the new burst holds them."""
