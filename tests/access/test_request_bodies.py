@@ -7,7 +7,7 @@ import io
 import pytest
 from rest_framework.exceptions import ParseError
 
-from controlplane.access.http.parsing import StrictJSONParser
+from controlplane.access.http.parsing import MalformedBody, StrictJSONParser
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,24 @@ def test_ordinary_numbers_are_read_as_they_are() -> None:
     assert StrictJSONParser().parse(io.BytesIO(b'{"a": [1, -2, 0.5, 1e3]}')) == {
         "a": [1, -2, 0.5, 1000.0]
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (
+            b'{"patch": {"inbound": {"deadline_ms": 1, "deadline_ms": 2}}}',
+            "patch.inbound.deadline_ms",
+        ),
+        (b'{"reason": 1, "reason": 2}', "reason"),
+        (b'{"a": [1, {"b": ' + b"9" * 101 + b"}]}", "a.1.b"),
+        (b'{"a": {"reason": "\xff"}}', "a.reason"),
+        (b'{"a": {"\xff": 1}}', "a"),
+        (b"{", ""),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_its_path(body: bytes, path: str) -> None:
+    with pytest.raises(MalformedBody) as caught:
+        StrictJSONParser().parse(io.BytesIO(body))
+
+    assert caught.value.path == path

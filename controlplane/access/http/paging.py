@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +17,7 @@ from controlplane.kernel.errors import InvalidInput
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+_LIMIT = re.compile("[0-9]{1,9}")
 PARAMETERS = [
     OpenApiParameter("limit", int, description=f"At most this many, 1 to {MAX_LIMIT}."),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
@@ -58,7 +60,7 @@ def window_of(request: Request) -> Window:
         InvalidInput: a limit out of range, or a cursor that is not one of ours.
     """
     limit_text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if not (limit_text.isascii() and limit_text.isdigit() and 1 <= int(limit_text) <= MAX_LIMIT):
+    if not (_LIMIT.fullmatch(limit_text) and 1 <= int(limit_text) <= MAX_LIMIT):
         raise InvalidInput(f"limit must be 1 to {MAX_LIMIT}", field="limit")
     cursor = request.query_params.get("cursor")
     return Window(int(limit_text), None if not cursor else _decoded(cursor))

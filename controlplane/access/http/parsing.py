@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO, Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
+from controlplane.kernel.jsondoc import format_path
+
 MAX_BODY_BYTES = 512 * 1024  # a policy document is at most 256 KiB
 MAX_DIGITS = 100
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of such bytes
+
+
+class MalformedBody(ParseError):
+    """A body that cannot be read; `path` says where in it, as far as that can be told."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def too_large() -> MalformedBody:
+    """Return the refusal of a body over the limit."""
+    return MalformedBody(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
 
 
 class StrictJSONParser(BaseParser):
@@ -31,23 +49,23 @@ class StrictJSONParser(BaseParser):
         """Return the parsed body.
 
         Raises:
-            ParseError: it is not strict JSON, or larger than 512 KiB; the text says where.
+            MalformedBody: it is not strict JSON, or larger than 512 KiB; the text says where.
         """
         raw = stream.read(MAX_BODY_BYTES + 1)
         if len(raw) > MAX_BODY_BYTES:
-            raise ParseError(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
+            raise too_large()
         try:
-            return json.loads(
-                raw.decode(),
-                parse_int=_integer,
-                object_pairs_hook=_object_of,
-            )
+            text = raw.decode()
         except UnicodeDecodeError as error:
-            raise ParseError(f"the body is not UTF-8 at byte {error.start + 1}") from None
-        except RecursionError:
-            raise ParseError("the body is nested too deeply") from None
-        except ValueError as error:
-            raise ParseError(f"the body is not valid JSON: {error}") from None
+            raise MalformedBody(
+                f"the body is not UTF-8 at byte {error.start + 1}", path=_path_of_bytes(raw)
+            ) from None
+        value = _loaded(text)
+        for parts, found in _walk(value):
+            if isinstance(found, _Fault):
+                path = format_path((*parts, *found.below))
+                raise MalformedBody(f"the body is not valid JSON: {found.message}", path=path)
+        return value
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -65,16 +83,59 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-def _integer(digits: str) -> int:
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Stands in the parsed body where it cannot be read, so that its path can be told."""
+
+    message: str
+    below: tuple[str, ...] = ()
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_integer, object_pairs_hook=_object_of)
+    except RecursionError:
+        raise MalformedBody("the body is nested too deeply") from None
+    except ValueError as error:
+        raise MalformedBody(f"the body is not valid JSON: {error}") from None
+
+
+def _integer(digits: str) -> int | _Fault:
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
+        return _Fault(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
     return int(digits)
 
 
-def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Fault:
     document = dict(pairs)
-    if len(document) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {json.dumps(twice)} appears twice in one object")
-    return document
+    if len(document) == len(pairs):
+        return document
+    seen: set[str] = set()
+    twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return _Fault(f"the key {json.dumps(twice)} appears twice in one object", (twice,))
+
+
+def _walk(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every value and key with its path, in the order of the text; no recursion."""
+    left: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while left:
+        parts, here = left.pop()
+        yield parts, here
+        if isinstance(here, dict):
+            left.extend(((*parts, key), item) for key, item in reversed(here.items()))
+        elif isinstance(here, list):
+            left.extend(((*parts, str(at)), item) for at, item in reversed(list(enumerate(here))))
+
+
+def _path_of_bytes(raw: bytes) -> str:
+    """Return the path of the first text that is not UTF-8; empty when that cannot be told."""
+    try:
+        value = _loaded(raw.decode(errors="surrogateescape"))
+    except MalformedBody:
+        return ""
+    for parts, here in _walk(value):
+        if _NOT_UTF8.search("".join(parts[-1:])):
+            return format_path(parts[:-1])
+        if isinstance(here, str) and _NOT_UTF8.search(here):
+            return format_path(parts)
+    return ""

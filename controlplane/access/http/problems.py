@@ -8,11 +8,12 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import OperationalError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 
+from controlplane.access.http.parsing import MalformedBody, too_large
 from controlplane.kernel.errors import (
     Forbidden,
     InvalidInput,
@@ -34,6 +35,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> JsonRespo
 
     JSON whatever was negotiated: a description asked for as YAML is still refused as JSON.
     """
+    if isinstance(error, RequestDataTooBig):
+        error = too_large()
     known = known_error(error)
     if known is not None:
         return _answer(problem_document(known), known.status, _headers_of(known))
@@ -50,7 +53,9 @@ def known_error(error: Exception) -> TidegateError | None:
         return error
     if isinstance(error, exceptions.ValidationError):
         problems = tuple(_problems_of(error.detail, ()))
-        return InvalidInput("; ".join(str(problem) for problem in problems), problems=problems)
+        field = next((problem.path for problem in problems if problem.path), None)
+        message = "; ".join(str(problem) for problem in problems)
+        return InvalidInput(message, field=field, problems=problems)
     if isinstance(error, Http404):
         return NotFound("nothing is at this address")
     if isinstance(error, PermissionDenied):
@@ -103,6 +108,10 @@ def _document_of_drf(error: exceptions.APIException) -> dict[str, Any]:
         "detail": str(error.detail),
         "code": str(code).replace("_", "-"),
     }
+    if isinstance(error, MalformedBody):
+        if error.path:
+            document["field"] = error.path
+        document["problems"] = [{"path": error.path, "message": str(error.detail)}]
     if current_request_id():
         document["request_id"] = current_request_id()
     return document
