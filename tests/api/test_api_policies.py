@@ -165,7 +165,7 @@ BAD_REQUESTS: dict[str, tuple[str, Any, int, str]] = {
         OVERRIDES,
         {"patch": shed(1), "lasts_s": 8 * 3600 + 1, "reason": "x"},
         422,
-        "lasts",
+        "lasts_s",
     ),
     "duration infinite": (
         OVERRIDES,
@@ -192,8 +192,15 @@ BAD_REQUESTS: dict[str, tuple[str, Any, int, str]] = {
         422,
         "lasts_s",
     ),
-    "key twice": (VERSIONS, b'{"reason": "x", "reason": "y", "document": {}}', 400, ""),
-    "not UTF-8": (VERSIONS, b'{"reason": "\xff", "document": {}}', 400, ""),
+    "duration huge": (
+        OVERRIDES,
+        {"patch": shed(1), "lasts_s": 10**30, "reason": "x"},
+        422,
+        "lasts_s",
+    ),
+    "patch not an object": (OVERRIDES, {"patch": [], "reason": "x"}, 422, "patch"),
+    "key twice": (VERSIONS, b'{"reason": "x", "reason": "y", "document": {}}', 400, "reason"),
+    "not UTF-8": (VERSIONS, b'{"reason": "\xff", "document": {}}', 400, "reason"),
     "nested too deeply": (VERSIONS, b"[" * 100_000, 400, ""),
     "document nested deeply": (
         VERSIONS,

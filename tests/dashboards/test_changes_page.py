@@ -196,8 +196,9 @@ def test_a_change_that_reaches_nobody_says_so(
 
 
 def test_an_unknown_sequence_is_not_found(operator: Client, fleet: Fleet) -> None:
-    assert operator.get("/changes/999/").status_code == 404
-    assert operator.get("/changes/999/regions/spread").status_code == 404
+    for sequence in (999, 10**30):
+        assert operator.get(f"/changes/{sequence}/").status_code == 404
+        assert operator.get(f"/changes/{sequence}/regions/spread").status_code == 404
 
 
 def test_one_click_reverts_and_follows_that_change(
@@ -248,6 +249,19 @@ def test_an_override_that_may_not_last_longer_says_the_limit(
     assert "an override lasts 5 s to 8 h from now" in answer.content.decode()
     override.refresh_from_db()
     assert override.ends_at == now + timedelta(hours=8)
+
+
+@pytest.mark.parametrize("by_s", ["", "-5", "abc", "1e3", "9" * 30])
+def test_an_odd_extension_is_refused_and_extends_nothing(
+    operator: Client, fleet: Fleet, now: datetime, by_s: str
+) -> None:
+    override = open_on(fleet["checkout"], now)
+
+    answer = operator.post(f"/overrides/{override.pk}/extend", {"by_s": by_s})
+
+    assert answer.status_code == 422
+    assert "by_s must be a whole number of seconds" in answer.content.decode()
+    assert Override.objects.get(pk=override.pk).ends_at == override.ends_at
 
 
 @pytest.mark.parametrize("verb", ["revert", "extend"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -67,10 +67,10 @@ def _instant(text: str | None) -> datetime | None:
         return None
     try:
         instant = parse_datetime(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise InvalidInput(
-            "since must be an RFC 3339 time, such as 2026-11-02T02:14:00Z", field="since"
-        )
-    return instant
+        if instant is not None and instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter at either end of the calendar
+        pass
+    raise InvalidInput(
+        "since must be an RFC 3339 time, such as 2026-11-02T02:14:00Z", field="since"
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from rest_framework.request import Request
 
 from controlplane.kernel.errors import InvalidInput, PreconditionFailed
 from controlplane.kernel.jsondoc import content_hash
+from controlplane.policies.selectors.sources import PolicySources
 
 _TAG = re.compile(r'\s*((?:W/)?"[\x21\x23-\x7e]*")\s*(?:,|$)')
 
@@ -20,6 +22,12 @@ def version_etag(number: int) -> str:
 def policy_etag(number: int, policy: object) -> str:
     """Return the ETag of an effective policy: its version, and a hash of the whole."""
     return f'"v{number}-{content_hash(policy)[:16]}"'
+
+
+def policy_etags(sources: PolicySources, now: datetime) -> tuple[str, str]:
+    """Return the ETags of a service's policy now: of its version, and of what is in force."""
+    number = sources.version_number
+    return version_etag(number), policy_etag(number, sources.resolve_at(now).policy)
 
 
 def check_if_match(request: Request, *etags: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from django.conf import settings
@@ -15,7 +17,9 @@ from controlplane.access.http.actors import actor_of
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
 from controlplane.kernel.clock import utc_now
-from controlplane.policies.api.parameters import IDEMPOTENCY_KEY
+from controlplane.kernel.errors import InvalidInput, Problem
+from controlplane.policies.api.etags import check_if_match, policy_etags
+from controlplane.policies.api.parameters import IDEMPOTENCY_KEY, IF_MATCH
 from controlplane.policies.api.serializers import (
     ExtendOverrideIn,
     OpenOverrideIn,
@@ -29,6 +33,7 @@ from controlplane.policies.selectors import (
     latest_publication,
     list_overrides_in_force,
 )
+from controlplane.policies.selectors.sources import read_sources
 from controlplane.policies.services import extend_override, open_override, revert_override
 from controlplane.registry.http.environments import ENVIRONMENT, environment_of
 from controlplane.registry.selectors import get_service
@@ -62,7 +67,7 @@ class OverridesView(APIView):
 
     @extend_schema(
         operation_id="open_override",
-        parameters=[ENVIRONMENT, IDEMPOTENCY_KEY],
+        parameters=[ENVIRONMENT, IDEMPOTENCY_KEY, IF_MATCH],
         request=OpenOverrideIn,
         responses={201: OverrideOut},
     )
@@ -73,14 +78,18 @@ class OverridesView(APIView):
         body = OpenOverrideIn(data=request.data)
         body.is_valid(raise_exception=True)
         lasts_s = body.validated_data.get("lasts_s", settings.TIDEGATE.override_default_s)
-        override = open_override(
-            actor=actor_of(request),
-            service=service,
-            patch=body.validated_data["patch"],
-            lasts=timedelta(seconds=lasts_s),
-            reason=body.validated_data["reason"],
-            now=utc_now(),
-        )
+        now = utc_now()
+        # A patch takes nothing back that came between, so the ETag need not hold under the lock.
+        check_if_match(request, *policy_etags(read_sources(service, now=now), now))
+        with _field_named("lasts", "lasts_s"):
+            override = open_override(
+                actor=actor_of(request),
+                service=service,
+                patch=body.validated_data["patch"],
+                lasts=timedelta(seconds=lasts_s),
+                reason=body.validated_data["reason"],
+                now=now,
+            )
         address = reverse("api-override", (override.pk,), request=request)
         return _answer(override, status=201, headers={"Location": address})
 
@@ -115,13 +124,14 @@ class ExtendOverrideView(APIView):
         override = get_override(override_id)
         body = ExtendOverrideIn(data=request.data)
         body.is_valid(raise_exception=True)
-        extended = extend_override(
-            actor=actor_of(request),
-            override=override,
-            by=timedelta(seconds=body.validated_data["by_s"]),
-            reason=body.validated_data["reason"],
-            now=utc_now(),
-        )
+        with _field_named("by", "by_s"):
+            extended = extend_override(
+                actor=actor_of(request),
+                override=override,
+                by=timedelta(seconds=body.validated_data["by_s"]),
+                reason=body.validated_data["reason"],
+                now=utc_now(),
+            )
         return _answer(extended)
 
 
@@ -150,6 +160,19 @@ class RevertOverrideView(APIView):
             now=utc_now(),
         )
         return _answer(reverted)
+
+
+@contextmanager
+def _field_named(argument: str, field: str) -> Iterator[None]:
+    """Let a refusal name the field of the body rather than the argument it became."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field != argument:
+            raise
+        raise InvalidInput(
+            error.message, field=field, problems=(Problem(field, error.message),)
+        ) from error
 
 
 def _answer(

@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
 from controlplane.access.http.parsing import StrictSerializer
+from controlplane.policies.domain.messages import kind_of
 
-LONGEST_S = 7 * 86400  # what an environment may allow at most; the service knows what it does
+LONGEST_S = 7 * 86400.0  # longer than any environment allows; the service knows what it does
 
 
 class DocumentField(serializers.JSONField):
     """A policy document or patch as it came: the policy domain refuses what is wrong, by path."""
 
+    default_error_messages = {
+        "required": "is missing: expected an object, the policy",
+        "null": "expected an object, the policy, not null",
+    }
+
     def to_internal_value(self, data: Any) -> Any:
         """Return `data` untouched, an infinity within it too."""
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError(f"a policy is an object, not {kind_of(data)}")
         return data
 
 
 class SecondsField(serializers.FloatField):
     """A duration in seconds: a JSON number, not a text or a boolean that looks like one."""
 
+    default_error_messages = {
+        "required": "is missing: expected a number of seconds",
+        "null": "expected a number of seconds, not null",
+        "invalid": "expected a finite number of seconds",
+    }
+
     def to_internal_value(self, data: Any) -> float:
-        """Return the number."""
+        """Return the number, none further out than a week: what is right, the service says."""
         if isinstance(data, bool) or not isinstance(data, int | float):
             raise serializers.ValidationError("expected a number of seconds")
-        return float(super().to_internal_value(data))
+        seconds = float(super().to_internal_value(data))
+        return min(max(seconds, 0.0), LONGEST_S)
 
 
 class TextField(serializers.CharField):
     """Text: a JSON string, not a number or a boolean that could be written as one."""
+
+    default_error_messages = {
+        "required": "is missing: expected text",
+        "null": "expected text, not null",
+        "blank": "is empty: expected text",
+    }
 
     def to_internal_value(self, data: Any) -> str:
         """Return the text."""
@@ -55,15 +77,13 @@ class OpenOverrideIn(ReasonIn):
     """A patch for a limited time."""
 
     patch = DocumentField(help_text="RFC 7396 merge patch; null takes a value away")
-    lasts_s = SecondsField(
-        required=False, max_value=LONGEST_S, help_text="seconds; an hour when left out"
-    )
+    lasts_s = SecondsField(required=False, help_text="seconds; an hour when left out")
 
 
 class ExtendOverrideIn(ReasonIn):
     """How much later an override should end."""
 
-    by_s = SecondsField(max_value=LONGEST_S, help_text="seconds")
+    by_s = SecondsField(help_text="seconds")
 
 
 class BeatenOut(serializers.Serializer[Any]):

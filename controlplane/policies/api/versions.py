@@ -12,7 +12,7 @@ from controlplane.access.http.actors import actor_of
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
 from controlplane.kernel.clock import utc_now
-from controlplane.policies.api.etags import check_if_match, policy_etag, version_etag
+from controlplane.policies.api.etags import check_if_match, policy_etags, version_etag
 from controlplane.policies.api.parameters import IDEMPOTENCY_KEY, IF_MATCH
 from controlplane.policies.api.serializers import (
     FleetDefaultOut,
@@ -234,7 +234,7 @@ def _expected_version(request: Request, service: Service) -> int | None:
     now = utc_now()
     sources = read_sources(service, now=now)
     number = sources.version_number
-    tags = (version_etag(number), policy_etag(number, sources.resolve_at(now).policy))
+    tags = policy_etags(sources, now)
     # The number is compared once more under the lock: this read alone could be overtaken.
     return number if check_if_match(request, *tags) else None
 

@@ -8,6 +8,8 @@ from django.db.models import Max
 
 from controlplane.policies.models import Publication
 
+_MAX_SEQUENCE = 2**63 - 1  # what the column holds; a larger one asked for names nothing
+
 
 def newest_sequence() -> int:
     """Return the highest sequence published so far; 0 when there is none."""
@@ -33,7 +35,7 @@ def list_newest_publications(*, after_sequence: int = 0) -> list[Publication]:
 def list_publications_by_sequence(sequences: Iterable[int]) -> list[Publication]:
     """Return the publications with these sequences, oldest first, without policies; one query."""
     return list(
-        Publication.objects.filter(sequence__in=list(sequences))
+        Publication.objects.filter(sequence__in=[s for s in sequences if s <= _MAX_SEQUENCE])
         .defer("policy")
         .order_by("sequence")
     )
