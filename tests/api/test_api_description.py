@@ -6,9 +6,12 @@ import pytest
 import yaml
 from django.core.management import call_command
 from django.urls import get_resolver
+from jsonschema import Draft202012Validator
 
-from controlplane.registry.models import Environment
+from controlplane.kernel.clock import utc_now
+from controlplane.registry.models import Environment, Service
 from tests.api.client import ApiClient
+from tests.policies.builders import deadline, open_on, publish_on, shed
 
 
 def description(client: ApiClient) -> dict[str, Any]:
@@ -61,3 +64,29 @@ def test_reads_work_on_an_empty_environment(
     viewer: ApiClient, prod: Environment, path: str
 ) -> None:
     assert viewer.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "described"),
+    [
+        ("/changes", "/changes"),
+        ("/changes?limit=0", "/changes"),
+        ("/policy-schema", "/policy-schema"),
+        ("/services/checkout/policy", "/services/{service_slug}/policy"),
+        ("/services/nope/policy", "/services/{service_slug}/policy"),
+        ("/overrides/1", "/overrides/{override_id}"),
+    ],
+)
+def test_answers_are_as_described(
+    checkout: Service, viewer: ApiClient, path: str, described: str
+) -> None:
+    publish_on(checkout, utc_now(), deadline(900))
+    override = open_on(checkout, utc_now(), shed(1))
+    document = description(viewer)
+
+    answer = viewer.get(path.replace("/1", f"/{override.pk}"))
+
+    responses = document["paths"][f"/api/v1{described}"]["get"]["responses"]
+    content = responses.get(str(answer.status_code), responses["default"])["content"]
+    schema = content[answer.headers["Content-Type"].split(";")[0]]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())

@@ -21,6 +21,8 @@ from controlplane.policies.selectors.sources import read_sources
 from controlplane.registry.http.environments import ENVIRONMENT, environment_of
 from controlplane.registry.selectors import get_service
 
+JSON_SCHEMA = "application/schema+json"
+
 
 class PolicyView(APIView):
     """What is in force on a service now."""
@@ -55,10 +57,12 @@ class PolicySchemaView(APIView):
     permission_classes = (MayAct,)
     actions = {"GET": "policy.read"}
 
-    @extend_schema(operation_id="read_policy_schema", responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="read_policy_schema", responses={(200, JSON_SCHEMA): OpenApiTypes.OBJECT}
+    )
     def get(self, request: Request) -> Response:
         """Return the JSON Schema (2020-12) of a policy document, with units."""
-        return Response(json_schema(), content_type="application/schema+json")
+        return Response(json_schema(), content_type=JSON_SCHEMA)
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:

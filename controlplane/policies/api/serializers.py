@@ -191,8 +191,8 @@ class FieldChangeOut(serializers.Serializer[Any]):
     """One field before and after; null where it is absent."""
 
     path = serializers.CharField()
-    before = serializers.JSONField(allow_null=True)
-    after = serializers.JSONField(allow_null=True)
+    before = serializers.JSONField()
+    after = serializers.JSONField()
     kind = serializers.CharField(help_text="added, removed or changed")
 
 
