@@ -14,7 +14,9 @@ from controlplane.access.http.problems import CONTENT_TYPE
 class OperationSchema(AutoSchema):
     """Describes an operation; whatever it does not do is answered as a problem document."""
 
-    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
+    def _get_response_bodies(
+        self, direction: Literal["request", "response"] = "response"
+    ) -> dict[str, Any]:
         bodies = super()._get_response_bodies(direction)
         refusal = self._get_response_for_code(  # type: ignore[no-untyped-call]  # drf-spectacular
             ProblemOut, "default", media_types=[CONTENT_TYPE], direction=direction
