@@ -112,6 +112,27 @@ def test_a_revoked_token_stops_working_with_the_next_look(db: None, tmp_path: Pa
     assert (before.status, answer(plane).status) == (200, 401)
 
 
+def test_a_revocation_wakes_the_polls_of_that_service(db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    token = token_row()
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+    slot = plane.store.find_slot("prod", "checkout")
+    assert slot is not None
+    loop = asyncio.new_event_loop()
+    parked = loop.create_future()
+    slot.waiters.add(parked)
+
+    feed.load()
+    waited_on = parked.done()
+    token.revoked_at = NOW
+    token.save()
+    feed.load()
+
+    assert (waited_on, parked.done()) == (False, True)
+    loop.close()
+
+
 def test_scheduled_steps_are_served_from_the_database(db: None, tmp_path: Path) -> None:
     publication_row(3, scheduled=[scheduled_entry(3, 1, after_s=60)])
     token_row()

@@ -7,6 +7,7 @@ import asyncio
 from controlplane.delivery.hotpath.longpoll import Ended, hold
 from controlplane.delivery.hotpath.store import Slot
 from tests.delivery.builders import (
+    CHECKOUT_TOKEN,
     NOW,
     Client,
     Plane,
@@ -220,6 +221,26 @@ def test_a_token_revoked_while_its_poll_waits_gets_no_policy() -> None:
         await poll
 
         assert client.reply().status == 401
+
+    run_virtually(story)
+
+
+def test_a_revoked_token_is_refused_at_once_and_its_neighbour_waits_on() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane, revoked, valid = plane_in(loop), Client(), Client()
+        kept = token_record("tgs_kept", "checkout")
+        plane.tokens.replace([token_record(CHECKOUT_TOKEN, "checkout"), kept])
+        poll = begin(plane, revoked, headers=WAIT)
+        other = begin(plane, valid, headers=WAIT, token="tgs_kept")
+        await let_others_run()
+
+        for key in plane.tokens.replace([kept]):
+            plane.store.wake(key)
+        await poll
+        await let_others_run()
+
+        assert (revoked.reply().status, valid.messages, loop.elapsed_s) == (401, [], 0.0)
+        other.cancel()
 
     run_virtually(story)
 

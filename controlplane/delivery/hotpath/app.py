@@ -215,7 +215,8 @@ class ConfigApp:
     def _is_changed(self, poll: Poll) -> bool:
         if self._clock() >= poll.slot.due_unix:
             self._store.advance()
-        return self._is_draining or self._is_stale(poll)
+        is_revoked = self._tokens.find_by_digest(poll.digest) is None
+        return is_revoked or self._is_draining or self._is_stale(poll)
 
     def _is_stale(self, poll: Poll) -> bool:
         return poll.condition is None or not poll.slot.is_met_by(poll.condition, self._clock())

@@ -79,8 +79,11 @@ class TokenTable:
     def __len__(self) -> int:
         return len(self._grants)
 
-    def replace(self, records: Iterable[TokenRecord]) -> None:
-        """Make these the only valid tokens; a token that stays keeps what it spent."""
+    def replace(self, records: Iterable[TokenRecord]) -> set[tuple[str, str]]:
+        """Make these the only valid tokens; a token that stays keeps what it spent.
+
+        Returns what the tokens that are gone had opened: polls parked there must look again.
+        """
         grants: dict[bytes, Grant] = {}
         for record in records:
             digest = bytes.fromhex(record.token_hash)
@@ -90,5 +93,7 @@ class TokenTable:
             if before is not None:
                 grant.full_at_unix = before.full_at_unix
             grants[digest] = grant
+        gone = {grant.key for digest, grant in self._grants.items() if digest not in grants}
         self._grants = grants
         self.find_by_digest = grants.get
+        return gone

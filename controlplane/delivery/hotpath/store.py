@@ -164,6 +164,12 @@ class SnapshotStore:
             self._expect(slot)
         self._arm()
 
+    def wake(self, key: Key) -> None:
+        """Let every poll parked on one service look again."""
+        slot = self._slots.get(key)
+        if slot is not None:
+            slot.wake()
+
     def wake_all(self) -> None:
         """Let every parked poll look again, whatever it waits on."""
         for slot in self._slots.values():

@@ -198,7 +198,8 @@ class Feed:
         self._tokens_stamp = found.stamp
         if found.tokens is not None:
             self._token_records = found.tokens
-            self._tokens.replace(found.tokens)
+            for key in self._tokens.replace(found.tokens):
+                self._store.wake(key)
             self._is_file_due = True
         for sequence, problem in found.unreadable:
             logger.error("publication.unreadable", sequence=sequence, error=problem)
