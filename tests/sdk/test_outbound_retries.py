@@ -171,6 +171,15 @@ async def test_retry_after_beyond_the_deadline_ends_it() -> None:
     assert (caller.sent, caller.waits_s, stopped_by(response)) == (1, [], "deadline")
 
 
+@pytest.mark.parametrize("asked", ["61", "9" * 400, "Mon, 02 Nov 2099 02:14:10 GMT"])
+async def test_a_dependency_cannot_make_a_call_without_deadline_wait_for_ever(asked: str) -> None:
+    caller = Caller(httpx.Response(503, headers={"Retry-After": asked}), policy=TRANSIENT)
+
+    response = await caller.get()
+
+    assert (caller.sent, caller.waits_s, stopped_by(response)) == (1, [], "wait")
+
+
 @pytest.mark.parametrize(
     ("text", "wait_s"),
     [

@@ -28,6 +28,7 @@ from tidegate.retry import delay_s, is_retryable_request, retry_after_s
 # Less than this left after the wait is not worth another attempt.
 MIN_ATTEMPT_S = 0.01
 
+LONGEST_WAIT_S = 60.0  # as long as any backoff; a Retry-After beyond it ends the call
 _HEALTHY = ("success", "limited")
 _NEUTRAL = ("no_connection", "cancelled", "mistake")
 
@@ -37,7 +38,7 @@ class CallReport:
     """What a call took, in `response.extensions["tidegate"]`.
 
     `stopped_by` says why a failure was not tried again: `attempts`, `cause`, `method`, `body`,
-    `deadline`, `breaker` or `budget`; None after a success.
+    `deadline`, `wait` (it asked for over a minute), `breaker` or `budget`; None after a success.
     """
 
     attempts: int
@@ -172,6 +173,8 @@ class TidegateTransport(httpx.AsyncBaseTransport):
         wait_s = delay_s(dependency.policy.retry, sent, _asked_wait_s(attempt.response))
         if deadline_at_s is not None and self._clock() + wait_s + MIN_ATTEMPT_S > deadline_at_s:
             return None, "deadline"
+        if wait_s > LONGEST_WAIT_S:
+            return None, "wait"
         if not dependency.budget.spend():
             dependency.budget_exhausted.add()
             return None, "budget"
