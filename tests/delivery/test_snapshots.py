@@ -27,6 +27,7 @@ def test_a_body_holds_the_policy_and_what_is_scheduled_after_it() -> None:
         "service": "checkout",
         "version": 3,
         "sequence": 7,
+        "etag": "7-0-9f3c",
         "issued_at": "2026-11-02T02:14:00Z",
         "policy": {"inbound": {"deadline_ms": 3000}},
         "scheduled": [

@@ -20,7 +20,7 @@ def compile_snapshot(published: PublishedPolicy) -> Snapshot:
         Step(
             at_unix=published.issued_at.timestamp(),
             etag=published.etag,
-            body=_render(published, published.policy, scheduled),
+            body=_render(published, published.etag, published.policy, scheduled),
         )
     ]
     for number, step in enumerate(scheduled, start=1):
@@ -28,7 +28,7 @@ def compile_snapshot(published: PublishedPolicy) -> Snapshot:
             Step(
                 at_unix=step.at.timestamp(),
                 etag=step.etag,
-                body=_render(published, step.policy, scheduled[number:]),
+                body=_render(published, step.etag, step.policy, scheduled[number:]),
             )
         )
     return Snapshot(
@@ -37,6 +37,9 @@ def compile_snapshot(published: PublishedPolicy) -> Snapshot:
         version=published.version,
         sequence=published.sequence,
         steps=tuple(steps),
+        cohort=published.cohort,
+        ratio=published.ratio,
+        salt=published.salt,
     )
 
 
@@ -45,7 +48,9 @@ def rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _render(published: PublishedPolicy, policy: Any, later: list[ScheduledPolicy]) -> bytes:
+def _render(
+    published: PublishedPolicy, etag: str, policy: Any, later: list[ScheduledPolicy]
+) -> bytes:
     return orjson.dumps(
         {
             "schema": SCHEMA,
@@ -53,6 +58,7 @@ def _render(published: PublishedPolicy, policy: Any, later: list[ScheduledPolicy
             "service": published.service,
             "version": published.version,
             "sequence": published.sequence,
+            "etag": etag,
             "issued_at": rfc3339(published.issued_at),
             "policy": policy,
             "scheduled": [

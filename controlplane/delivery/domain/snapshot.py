@@ -10,6 +10,9 @@ from typing import Any
 FLEET_DEFAULT = ""
 """The service name of an environment's fleet-default publication."""
 
+STABLE, CANARY = "", "canary"
+"""The cohorts of a publication: everybody, or the first part of the instances."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScheduledPolicy:
@@ -25,7 +28,9 @@ class ScheduledPolicy:
 class PublishedPolicy:
     """One publication as the database holds it, before it becomes bytes.
 
-    `etag` names step 0, the policy in force at `issued_at`; `scheduled` is soonest first.
+    `etag` names step 0, the policy in force at `issued_at`; `scheduled` is soonest first. A
+    publication to the canary cohort reaches the instances whose position under `salt` is below
+    `ratio`; one with ratio 0 ends the canary.
     """
 
     environment: str
@@ -36,6 +41,9 @@ class PublishedPolicy:
     issued_at: datetime
     policy: Mapping[str, Any]
     scheduled: tuple[ScheduledPolicy, ...] = ()
+    cohort: str = STABLE
+    ratio: float = 0.0
+    salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,9 @@ class Snapshot:
     version: int
     sequence: int
     steps: tuple[Step, ...]
+    cohort: str = STABLE
+    ratio: float = 0.0
+    salt: str = ""
 
     def for_service(self, service: str) -> Snapshot:
         """This fleet-default snapshot, as an unregistered `service` receives it.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
+
+from controlplane.delivery.hotpath.problems import come_back, unauthorized
 
 MAX_TOKEN_BYTES = 256
 
@@ -97,3 +100,54 @@ class TokenTable:
         self._grants = grants
         self.find_by_digest = grants.get
         return gone
+
+
+def authenticate(
+    tokens: TokenTable, authorization: bytes | None, *, now_unix: float, limit: RateLimit
+) -> tuple[bytes, Grant]:
+    """Return the digest of the presented token and what it opens; one request of it is spent.
+
+    Raises:
+        Refusal: 401, no or no valid bearer token; 429, it is used too often.
+    """
+    if authorization is None:
+        raise unauthorized("a service token is needed: Authorization: Bearer tgs_...")
+    scheme, _, token = authorization.partition(b" ")
+    token = token.strip(b" ")
+    if scheme.lower() != b"bearer" or not token or len(token) > MAX_TOKEN_BYTES:
+        raise unauthorized("expected Authorization: Bearer tgs_...")
+    digest = sha256(token).digest()
+    return digest, spend(tokens, digest, now_unix=now_unix, limit=limit)
+
+
+def spend(tokens: TokenTable, digest: bytes, *, now_unix: float, limit: RateLimit) -> Grant:
+    """Return what the token with this SHA-256 opens; one request of it is spent.
+
+    Raises:
+        Refusal: 401, it is unknown, revoked or expired; 429, it is used too often.
+    """
+    grant = check_still_valid(tokens, digest, now_unix=now_unix)
+    after_s = grant.take(now_unix, limit)
+    if after_s > 0.0:
+        raise come_back(
+            429,
+            "too-many-requests",
+            f"this token may make {limit.per_s:g} requests per second",
+            after_s=max(1, math.ceil(after_s)),
+            spread_s=2,
+        )
+    return grant
+
+
+def check_still_valid(tokens: TokenTable, digest: bytes, *, now_unix: float) -> Grant:
+    """Return what the token with this SHA-256 opens.
+
+    Raises:
+        Refusal: 401, it is unknown, revoked or expired.
+    """
+    grant = tokens.find_by_digest(digest)
+    if grant is None:
+        raise unauthorized("the token is unknown or revoked", error="invalid_token")
+    if now_unix >= grant.expires_at_unix:
+        raise unauthorized("the token has expired", error="invalid_token")
+    return grant

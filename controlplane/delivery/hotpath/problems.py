@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import orjson
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 TITLES = {
     400: "Bad request",
@@ -14,11 +16,17 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     406: "Not acceptable",
+    408: "Request timeout",
+    409: "Conflict",
+    413: "Content too large",
     414: "URI too long",
+    415: "Unsupported media type",
+    422: "Unprocessable content",
     429: "Too many requests",
     431: "Request header fields too large",
     503: "Service unavailable",
 }
+REASON_PHRASES = {200: "OK", 304: "Not Modified", **TITLES}
 
 
 class Refusal(Exception):
@@ -44,13 +52,33 @@ class Refusal(Exception):
         self.headers = tuple(headers)
 
 
-@dataclass(frozen=True, slots=True)
 class Answer:
-    """One complete response, before the ASGI messages."""
+    """One complete response, not to be written to: many clients are sent the same one.
 
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes = b""
+    `raw` is its head as HTTP/1.1 bytes, without `Date` and the empty line; made when first sent.
+    """
+
+    __slots__ = ("_raw", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self._raw: bytes | None = None
+
+    @property
+    def raw(self) -> bytes:
+        """The status line and the headers, as they go over the wire."""
+        if self._raw is None:
+            phrase = REASON_PHRASES.get(self.status, "")
+            lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
+            lines += [name + b": " + value for name, value in self.headers]
+            self._raw = b"\r\n".join(lines) + b"\r\n"
+        return self._raw
+
+    def plus(self, *headers: tuple[bytes, bytes]) -> Answer:
+        """Return this answer with more headers."""
+        return Answer(self.status, (*self.headers, *headers), self.body)
 
 
 def problem_answer(refusal: Refusal) -> Answer:
@@ -92,6 +120,10 @@ def unauthorized(detail: str, *, error: str | None = None) -> Refusal:
     )
 
 
-def come_back(status: int, code: str, detail: str, *, after_s: int) -> Refusal:
-    """A 429 or 503 that says in how many seconds to try again."""
+def come_back(status: int, code: str, detail: str, *, after_s: int, spread_s: int = 0) -> Refusal:
+    """A 429 or 503 that says in how many seconds to try again, at random up to `spread_s` later.
+
+    Without the spread, all of those that are refused together would return together.
+    """
+    after_s += random.randint(0, spread_s)  # noqa: S311
     return Refusal(status, code, detail, headers=[(b"retry-after", str(after_s).encode())])

@@ -1,0 +1,66 @@
+"""Waking those who wait: only those concerned, and never all of them in one go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+if TYPE_CHECKING:
+    from controlplane.delivery.hotpath.lanes import Lane
+
+BATCH = 128
+"""Answers between two turns of the event loop: about 2 ms of work, so that nobody else waits."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Waiter(Protocol):
+    """One parked poll or one stream."""
+
+    instance: bytes | None
+
+    def look(self) -> None:
+        """Answer, or register with a lane again."""
+
+
+class Wakeups:
+    """Lets waiters look again, a batch per turn of the event loop, in the order they came.
+
+    A waiter leaves its lane's set when it is woken. Without a running event loop nobody waits.
+    """
+
+    def __init__(self) -> None:
+        self._woken: deque[Waiter] = deque()
+        self._is_scheduled = False
+
+    def add(self, lane: Lane, only: Callable[[Waiter], bool] | None = None) -> None:
+        """Wake who waits on `lane`, or those of them that `only` picks."""
+        if only is None:
+            woken, lane.waiters = lane.waiters, {}
+        else:
+            woken = {waiter: None for waiter in lane.waiters if only(waiter)}
+            for waiter in woken:
+                del lane.waiters[waiter]
+        if woken:
+            self._woken.extend(woken)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._wake_some)
+
+    def _wake_some(self) -> None:
+        self._is_scheduled = False
+        for _ in range(min(BATCH, len(self._woken))):
+            try:
+                self._woken.popleft().look()
+            except Exception:
+                # One waiter's defect must not leave those behind it asleep.
+                logger.exception("waiter.failed")
+        if self._woken:
+            self._schedule()
