@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import F, Q
 
 from controlplane.registry.models import Instance
 
@@ -54,3 +55,45 @@ class Acknowledgement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.instance_id} {self.outcome} #{self.sequence}"
+
+
+class SigningKey(models.Model):
+    """A key that signs what is delivered: announced, then active, then retired, or withdrawn.
+
+    The private part is sealed with a secret that is not in the database. A retired key stays
+    known and endorses younger keys; a withdrawn one is compromised: it loses its private part,
+    and no client is told of it any more.
+    """
+
+    algorithm = models.CharField(max_length=16, default="EdDSA", editable=False)
+    kid = models.CharField(max_length=43, unique=True, help_text="RFC 7638 thumbprint")
+    x = models.CharField(max_length=43, help_text="public key, base64url")
+    sealed_private = models.CharField(max_length=200, blank=True)
+    endorsements = models.JSONField(default=list, help_text="by older keys: kid and signature")
+    created_at = models.DateTimeField()
+    active_from = models.DateTimeField(help_text="signs from then on")
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="a younger key signs then")
+    withdrawn_at = models.DateTimeField(null=True, blank=True, help_text="compromised since")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            # The first key is made by whichever process starts first: this decides the race.
+            models.UniqueConstraint(
+                fields=["algorithm"],
+                condition=Q(retired_at=None, withdrawn_at=None),
+                name="one_newest_signing_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(retired_at=None) | Q(retired_at__gte=F("active_from")),
+                name="a_signing_key_retires_after_it_was_active",
+            ),
+            models.CheckConstraint(
+                condition=(Q(withdrawn_at=None) & ~Q(sealed_private=""))
+                | Q(withdrawn_at__isnull=False, sealed_private=""),
+                name="only_a_withdrawn_signing_key_has_no_private_part",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"signing key {self.kid}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import QuerySet
+from django.db.models import Count, Max, Q, QuerySet
 
 from controlplane.delivery.domain.convergence import (
     LIVE_WITHIN,
@@ -18,7 +18,7 @@ from controlplane.delivery.domain.convergence import (
 )
 from controlplane.delivery.domain.etags import claimed_position
 from controlplane.delivery.domain.snapshot import FLEET_DEFAULT
-from controlplane.delivery.models import Acknowledgement, InstanceReport
+from controlplane.delivery.models import Acknowledgement, InstanceReport, SigningKey
 from controlplane.kernel.errors import NotFound
 from controlplane.policies.selectors.publications import (
     list_newest_positions,
@@ -113,6 +113,22 @@ def convergence_many(
         )
         for publication in publications
     }
+
+
+def list_signing_keys() -> list[SigningKey]:
+    """Return every signing key, oldest first, withdrawn ones among them; one query."""
+    return list(SigningKey.objects.order_by("id"))
+
+
+def signing_keys_stamp() -> tuple[object, ...]:
+    """Return a value that differs whenever what delivery reads of the keys may; one query.
+
+    A key is only ever made or withdrawn; whatever else changes, changes along with that.
+    """
+    rows = SigningKey.objects.aggregate(
+        count=Count("id"), withdrawn=Count("id", filter=~Q(withdrawn_at=None)), newest=Max("id")
+    )
+    return (rows["count"], rows["withdrawn"], rows["newest"])
 
 
 def _reports(environment: str) -> QuerySet[InstanceReport]:

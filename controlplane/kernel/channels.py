@@ -14,3 +14,5 @@ class Channel(StrEnum):
     TOKENS = "tidegate:tokens"
     # {"environment"}: instances acknowledged something
     REPORTS = "tidegate:reports"
+    # {"kid"}: a signing key was made, rotated or withdrawn
+    SIGNING_KEYS = "tidegate:signing-keys"

@@ -22,6 +22,8 @@ class Tidegate:
     """What the environment says, typed. Read once at boot; settings hold it as `TIDEGATE`."""
 
     state_dir: Path
+    secret_key_file: Path
+    signing_secret_file: Path
     database_url: str
     redis_url: str
     prometheus_url: str
@@ -83,6 +85,13 @@ VARIABLES: tuple[Variable, ...] = (
         "path",
         "Signs sessions. Made on first run by the dev settings; required by production.",
     ),
+    Variable(
+        "TIDEGATE_SIGNING_SECRET_FILE",
+        "the file of TIDEGATE_SECRET_KEY_FILE",
+        "path",
+        "Seals the private parts of signing keys in the database; at least 50 characters, the same "
+        "for every node.",
+    ),
     Variable("TIDEGATE_DEMO", "0", "0 or 1", "1 shows the demo logins on the sign-in page."),
     Variable(
         "TIDEGATE_RATE_WINDOW_S",
@@ -131,8 +140,11 @@ def read_environment(values: Mapping[str, str] | None = None) -> Tidegate:
             f"TIDEGATE_RATE_WINDOW_S is {rate_window_s} s, which must be at least four times "
             f"TIDEGATE_SCRAPE_INTERVAL_S ({scrape_interval_s:g} s)"
         )
+    secret_key_file = Path(env.get("TIDEGATE_SECRET_KEY_FILE") or state_dir / "secret_key")
     return Tidegate(
         state_dir=state_dir,
+        secret_key_file=secret_key_file,
+        signing_secret_file=Path(env.get("TIDEGATE_SIGNING_SECRET_FILE") or secret_key_file),
         database_url=_url(
             env,
             "TIDEGATE_DATABASE_URL",
@@ -190,8 +202,8 @@ def database_settings(url: str) -> dict[str, object]:
     }
 
 
-def secret_key(path: Path, *, create: bool) -> str:
-    """Return the key that signs sessions, from its file; make the file first if `create`.
+def secret_key(path: Path, *, create: bool, variable: str = "TIDEGATE_SECRET_KEY_FILE") -> str:
+    """Return a secret from its file, which `variable` names; make the file first if `create`.
 
     Raises:
         BadEnvironment: the file is missing (and may not be made), or is too short.
@@ -209,7 +221,7 @@ def secret_key(path: Path, *, create: bool) -> str:
         key = path.read_text().strip()
     except FileNotFoundError:
         raise BadEnvironment(
-            f"TIDEGATE_SECRET_KEY_FILE names {path}, which does not exist; "
+            f"{variable} names {path}, which does not exist; "
             "make it with 64 random characters, readable by this user only"
         ) from None
     if len(key) < 50:

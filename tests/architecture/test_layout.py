@@ -30,6 +30,7 @@ OWNERS = {
     "Endpoint": "registry", "Dependency": "registry", "Instance": "registry",
     "PolicyVersion": "policies", "Override": "policies", "Publication": "policies",
     "SequenceCounter": "policies", "InstanceReport": "delivery", "Acknowledgement": "delivery",
+    "SigningKey": "delivery",
     "Objective": "slo", "BudgetSlice": "slo", "IdempotencyKey": "resilience",
 }  # fmt: skip
 

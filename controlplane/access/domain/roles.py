@@ -18,7 +18,7 @@ _OPERATOR_ACTIONS = frozenset(
     {"override.open", "override.extend", "override.revert", "version.publish"}
 )
 _ADMIN_ACTIONS = frozenset(
-    {"fleet_default.publish", "registry.change", "token.manage", "role.grant"}
+    {"fleet_default.publish", "registry.change", "token.manage", "role.grant", "signing_key.manage"}
 )
 
 # Besides these, every role may do every action that ends in `.read`.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from controlplane.delivery.domain.etags import Condition
 from controlplane.delivery.domain.schedule import early_tags, next_due_unix, step_index
 from controlplane.delivery.domain.snapshot import FLEET_DEFAULT, Snapshot, Step
+from controlplane.delivery.hotpath.lanes import Sign
 
 PREFIX = "/config/v1/"
 REMEMBERED_TAGS = 256
@@ -119,6 +120,7 @@ class SnapshotStore:
         self._environments: set[str] = set()
         self._due: list[tuple[float, Key]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self.sign: Sign | None = None
         self.is_loaded = False
         self.behind_since_unix: float | None = None
 
@@ -153,6 +155,10 @@ class SnapshotStore:
             return False
         self._put(key, snapshot)
         return True
+
+    def use_signer(self, sign: Sign | None) -> None:
+        """Sign answers with another key from now on; with none when it is None."""
+        self.sign = sign
 
     def advance(self) -> None:
         """Let scheduled steps that are due take over, and wake who waits on them."""

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,9 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections
 
+from controlplane.access.domain.actors import system_actor
 from controlplane.delivery.domain.compile import compile_snapshot
+from controlplane.delivery.domain.keyring import AnnouncedKey
 from controlplane.delivery.domain.snapshot import PublishedPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord, TokenTable
 from controlplane.delivery.hotpath.reports import ReportBuffer
@@ -32,6 +35,8 @@ from controlplane.delivery.services.instruments import (
 )
 from controlplane.delivery.services.loading import Changes, Stamp, read_changes
 from controlplane.delivery.services.reports import write_reports
+from controlplane.delivery.services.signing import Signer
+from controlplane.delivery.services.signing_keys import ensure_signing_key
 from controlplane.delivery.services.snapshot_file import read_snapshot_file, write_snapshot_file
 from controlplane.kernel.channels import Channel
 from controlplane.kernel.hints import send_hints
@@ -61,19 +66,24 @@ class Feed:
         *,
         redis_url: str,
         snapshot_file: Path,
+        signer: Signer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._reports = reports
+        self._signer = signer
         self._snapshot_file = snapshot_file
         self._clock = clock
         self._published: dict[tuple[str, str], PublishedPolicy] = {}
         self._token_records: tuple[TokenRecord, ...] = ()
         self._tokens_stamp: Stamp | None = None
+        self._keys: tuple[AnnouncedKey, ...] = ()
+        self._keys_stamp: Stamp | None = None
         self._after_sequence = 0
         self._is_file_due = False
         self._database_answers: bool | None = None
+        self._is_missing_key_said = False
         self._reports_are_written = True
         self.confirmed_at_unix = 0.0
         self._wanted = asyncio.Event()
@@ -161,10 +171,28 @@ class Feed:
         while True:
             self._wanted.clear()
             await self.sync()
+            await self._ensure_key()
             await self._save()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONCILE_S):
                     await self._wanted.wait()
+
+    async def _ensure_key(self) -> None:
+        """Make the first signing key; every process tries, and one succeeds."""
+        if self._signer is None or self._signer.has_keys or not self._database_answers:
+            return
+        loop = asyncio.get_running_loop()
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        make = partial(ensure_signing_key, actor=system_actor("delivery"), now=now)
+        try:
+            await loop.run_in_executor(self._writer, _in_fresh_connection, make)
+        except DatabaseError as error:
+            FEED_FAILURES.labels("write").inc()
+            if not self._is_missing_key_said:
+                logger.error("signing_key.unmade", error=str(error), answers="unsigned")
+            self._is_missing_key_said = True
+            return
+        self.hint()
 
     async def _flush_forever(self) -> None:
         while True:
@@ -173,12 +201,18 @@ class Feed:
 
     def _read(self) -> Changes | DatabaseError:
         try:
-            return read_changes(after_sequence=self._after_sequence, stamp=self._tokens_stamp)
+            return read_changes(
+                after_sequence=self._after_sequence,
+                stamp=self._tokens_stamp,
+                keys_stamp=self._keys_stamp,
+            )
         except DatabaseError as error:
             return error
 
     def _take(self, found: Changes | DatabaseError) -> None:
         now = self._clock()
+        if self._signer is not None:
+            self._signer.advance()
         if isinstance(found, DatabaseError):
             self._say_database_lost(found, now)
             return
@@ -201,6 +235,12 @@ class Feed:
             for key in self._tokens.replace(found.tokens):
                 self._store.wake(key)
             self._is_file_due = True
+        self._keys_stamp = found.keys_stamp
+        if found.keys is not None:
+            self._keys = found.keys
+            self._is_file_due = True
+            if self._signer is not None:
+                self._signer.put(found.keys)
         for sequence, problem in found.unreadable:
             logger.error("publication.unreadable", sequence=sequence, error=problem)
         for published in found.publications:
@@ -235,7 +275,7 @@ class Feed:
         if saved is None:
             return
         newest = max((published.sequence for published in saved.publications), default=0)
-        self._put(Changes(saved.publications, newest, saved.tokens, stamp=None))
+        self._put(Changes(saved.publications, newest, saved.tokens, stamp=None, keys=saved.keys))
         self._is_file_due = False
         self.confirmed_at_unix = saved.confirmed_at_unix
         self._store.behind_since_unix = saved.confirmed_at_unix
@@ -253,6 +293,7 @@ class Feed:
             return
         self._is_file_due = False
         published, tokens = tuple(self._published.values()), self._token_records
+        keys = self._keys
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(
@@ -261,6 +302,7 @@ class Feed:
                     self._snapshot_file,
                     publications=published,
                     tokens=tokens,
+                    keys=keys,
                     confirmed_at_unix=self.confirmed_at_unix,
                 ),
             )

@@ -17,6 +17,7 @@ from controlplane.kernel.channels import Channel
 CONNECT_TIMEOUT_S = 2.0
 PING_EVERY_S = 5.0
 BACKOFF_MAX_S = 2.0
+CHANNELS = (Channel.PUBLISHED, Channel.TOKENS, Channel.SIGNING_KEYS)
 
 logger = structlog.get_logger(__name__)
 
@@ -57,7 +58,7 @@ class HintListener:
         client = self._connect()
         try:
             async with client.pubsub() as subscription:
-                await subscription.subscribe(Channel.PUBLISHED.value, Channel.TOKENS.value)
+                await subscription.subscribe(*(channel.value for channel in CHANNELS))
                 await self._read(subscription)
         finally:
             await client.aclose()

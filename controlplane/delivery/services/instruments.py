@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from controlplane.delivery.hotpath.app import ConfigApp
 from controlplane.delivery.hotpath.reports import ReportBuffer
-from controlplane.kernel.instruments import REGISTRY, counter, histogram
+from controlplane.kernel.instruments import REGISTRY, counter, gauge, histogram
 
 PUBLISH_TO_SWAP = histogram(
     "tidegate_delivery_publish_to_swap_seconds",
@@ -22,6 +22,10 @@ REPORTS_WRITTEN = counter(
 )
 FEED_FAILURES = counter(
     "tidegate_delivery_feed_failures_total", "Failed reads, writes and hint connections.", ("what",)
+)
+SIGNS = gauge(
+    "tidegate_delivery_signs",
+    "1 while answers of this process are signed; 0 when it has no key that it can open.",
 )
 
 

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.access.selectors import list_service_tokens, service_tokens_stamp
+from controlplane.delivery.domain.keyring import AnnouncedKey, Endorsement
 from controlplane.delivery.domain.snapshot import PublishedPolicy, ScheduledPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord
+from controlplane.delivery.selectors import list_signing_keys, signing_keys_stamp
 from controlplane.policies.models import Publication
 from controlplane.policies.selectors.publications import (
     list_newest_publications,
@@ -21,10 +23,10 @@ Stamp = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is new since the last look. `tokens` is None when they have not changed.
+    """What is new since the last look. `tokens` and `keys` are None when they have not changed.
 
-    `sequence` and `stamp` say how far the look went; `unreadable` are rows that are no publication
-    of ours, as (sequence, what is wrong).
+    `sequence`, `stamp` and `keys_stamp` say how far the look went; `unreadable` are rows that are
+    no publication of ours, as (sequence, what is wrong).
     """
 
     publications: tuple[PublishedPolicy, ...]
@@ -32,19 +34,27 @@ class Changes:
     tokens: tuple[TokenRecord, ...] | None
     stamp: Stamp | None
     unreadable: tuple[tuple[int, str], ...] = ()
+    keys: tuple[AnnouncedKey, ...] | None = None
+    keys_stamp: Stamp | None = None
 
 
-def read_changes(*, after_sequence: int, stamp: Stamp | None) -> Changes:
+def read_changes(
+    *, after_sequence: int, stamp: Stamp | None, keys_stamp: Stamp | None = None
+) -> Changes:
     """Return the newest publication of every service with one after `after_sequence`.
 
     Publications become visible in the order of their sequences, so nothing below the highest one
-    seen can turn up later. When nothing changed this costs two small queries.
+    seen can turn up later. When nothing changed this costs three small queries.
     """
-    # The stamp is read before the tokens: one made in between is read again, never missed.
+    # A stamp is read before what it stands for: what is made in between is read again, not missed.
     present_stamp = service_tokens_stamp()
     tokens = None if present_stamp == stamp else _token_records()
+    present_keys_stamp = signing_keys_stamp()
+    keys = None if present_keys_stamp == keys_stamp else _announced_keys()
     if newest_sequence() <= after_sequence:
-        return Changes((), after_sequence, tokens, present_stamp)
+        return Changes(
+            (), after_sequence, tokens, present_stamp, keys=keys, keys_stamp=present_keys_stamp
+        )
     publications: list[PublishedPolicy] = []
     unreadable: list[tuple[int, str]] = []
     rows = list_newest_publications(after_sequence=after_sequence)
@@ -55,7 +65,15 @@ def read_changes(*, after_sequence: int, stamp: Stamp | None) -> Changes:
             # One row that somebody damaged by hand must not keep the others from being served.
             unreadable.append((row.sequence, repr(error)))
     reached = max((row.sequence for row in rows), default=after_sequence)
-    return Changes(tuple(publications), reached, tokens, present_stamp, tuple(unreadable))
+    return Changes(
+        tuple(publications),
+        reached,
+        tokens,
+        present_stamp,
+        tuple(unreadable),
+        keys,
+        present_keys_stamp,
+    )
 
 
 def published_policy(publication: Publication) -> PublishedPolicy:
@@ -91,4 +109,18 @@ def _token_records() -> tuple[TokenRecord, ...]:
             expires_at_unix=token.expires_at.timestamp() if token.expires_at else None,
         )
         for token in list_service_tokens()
+    )
+
+
+def _announced_keys() -> tuple[AnnouncedKey, ...]:
+    return tuple(
+        AnnouncedKey(
+            kid=key.kid,
+            x=key.x,
+            active_from_unix=key.active_from.timestamp(),
+            sealed=key.sealed_private,
+            endorsements=tuple(Endorsement(**entry) for entry in key.endorsements),
+        )
+        for key in list_signing_keys()
+        if key.withdrawn_at is None
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from controlplane.delivery.domain.compile import rfc3339
+from controlplane.delivery.domain.keyring import AnnouncedKey, Endorsement
 from controlplane.delivery.domain.snapshot import PublishedPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord
 from controlplane.delivery.services.loading import scheduled_policy
@@ -26,6 +28,7 @@ class SavedSnapshots:
     confirmed_at_unix: float
     publications: tuple[PublishedPolicy, ...]
     tokens: tuple[TokenRecord, ...]
+    keys: tuple[AnnouncedKey, ...] = ()
 
 
 def write_snapshot_file(
@@ -34,8 +37,11 @@ def write_snapshot_file(
     publications: Iterable[PublishedPolicy],
     tokens: Iterable[TokenRecord],
     confirmed_at_unix: float,
+    keys: Iterable[AnnouncedKey] = (),
 ) -> None:
     """Replace the file in one step; only this user may read it, for it holds token hashes.
+
+    The private parts of signing keys are in it as they are in the database: sealed.
 
     Raises:
         OSError: the folder cannot be written; the old file, if any, is as it was.
@@ -53,6 +59,7 @@ def write_snapshot_file(
             }
             for token in tokens
         ],
+        "keys": [asdict(key) for key in keys],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # mkstemp makes the file for this user alone (0600), before anything is in it.
@@ -97,9 +104,15 @@ def read_snapshot_file(path: Path) -> SavedSnapshots | None:
                 for entry in document["publications"]
             ),
             tokens=tuple(TokenRecord(**token) for token in document["tokens"]),
+            keys=tuple(_announced_key(key) for key in document.get("keys", ())),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
+
+
+def _announced_key(document: dict[str, Any]) -> AnnouncedKey:
+    endorsements = tuple(Endorsement(**entry) for entry in document["endorsements"])
+    return AnnouncedKey(**{**document, "endorsements": endorsements})
 
 
 def _publication_document(published: PublishedPolicy) -> dict[str, object]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from controlplane.kernel.logs import configure_logs
 from controlplane.project.env import BadEnvironment, secret_key
 from controlplane.project.settings.base import *  # noqa: F403
@@ -13,9 +10,9 @@ from controlplane.project.settings.base import TIDEGATE
 if TIDEGATE.demo:
     raise BadEnvironment("TIDEGATE_DEMO is 1, but production settings never show demo logins")
 
-SECRET_KEY = secret_key(
-    Path(os.environ.get("TIDEGATE_SECRET_KEY_FILE") or TIDEGATE.state_dir / "secret_key"),
-    create=False,
+SECRET_KEY = secret_key(TIDEGATE.secret_key_file, create=False)
+TIDEGATE_SIGNING_SECRET = secret_key(
+    TIDEGATE.signing_secret_file, create=False, variable="TIDEGATE_SIGNING_SECRET_FILE"
 )
 TIDEGATE_ALLOW_DEMO = False
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

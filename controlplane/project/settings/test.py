@@ -12,6 +12,7 @@ from controlplane.project.settings.base import *  # noqa: F403
 from controlplane.project.settings.base import DATABASES, STATIC_ROOT, TIDEGATE
 
 SECRET_KEY = "test-only-key-that-signs-nothing-outside-the-test-run-000000000000"  # noqa: S105
+TIDEGATE_SIGNING_SECRET = "test-only-secret-that-seals-nothing-outside-the-test-run-0000"  # noqa: S105
 TIDEGATE_ALLOW_DEMO = True
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
