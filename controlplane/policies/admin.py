@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from controlplane.access.admin import ReadOnlyAdmin
-from controlplane.policies.models import Override, PolicyVersion, Publication
+from controlplane.policies.models import Canary, Override, PolicyVersion, Publication
 
 
 @admin.register(PolicyVersion)
@@ -24,8 +24,24 @@ class OverrideAdmin(ReadOnlyAdmin):
     list_select_related = ("service",)
 
 
+@admin.register(Canary)
+class CanaryAdmin(ReadOnlyAdmin):
+    noun = "canary"
+    list_display = ("id", "service", "ratio", "author", "started_at", "ends_at", "outcome")
+    list_filter = ("service__environment", "outcome")
+    list_select_related = ("service",)
+
+
 @admin.register(Publication)
 class PublicationAdmin(ReadOnlyAdmin):
     noun = "publication"
-    list_display = ("sequence", "environment", "service_slug", "cause", "actor", "issued_at")
+    list_display = (
+        "sequence",
+        "environment",
+        "service_slug",
+        "cohort",
+        "cause",
+        "actor",
+        "issued_at",
+    )
     list_filter = ("environment", "cause")

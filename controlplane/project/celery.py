@@ -49,6 +49,11 @@ app.conf.update(
             "schedule": 15.0,
             "options": {"expires": 15.0},
         },
+        "close expired canaries": {
+            "task": "policies.close_expired_canaries",
+            "schedule": 15.0,
+            "options": {"expires": 15.0},
+        },
         "purge idempotency keys": {
             "task": "resilience.purge_idempotency_keys",
             "schedule": 3600.0,

@@ -7,7 +7,16 @@ from controlplane.access.domain.roles import Role
 from controlplane.kernel.errors import Forbidden
 from tests.access.actors import ADMIN, NOBODY, OPERATOR, VIEWER, actor_with
 
-OPERATOR_ACTIONS = ["override.open", "override.extend", "override.revert", "version.publish"]
+OPERATOR_ACTIONS = [
+    "override.open",
+    "override.extend",
+    "override.revert",
+    "version.publish",
+    "canary.start",
+    "canary.widen",
+    "canary.promote",
+    "canary.end",
+]
 ADMIN_ACTIONS = ["fleet_default.publish", "registry.change", "token.manage", "role.grant"]
 
 

@@ -20,11 +20,15 @@ def publication_row(
     policy: Mapping[str, Any] | None = None,
     scheduled: Sequence[Mapping[str, Any]] = (),
     issued_at: datetime = NOW,
+    canary_ratio: float | None = None,
 ) -> Publication:
     return Publication.objects.create(
         sequence=sequence,
         environment=environment,
         service_slug=service,
+        cohort="" if canary_ratio is None else "canary",
+        ratio=canary_ratio,
+        salt="" if canary_ratio is None else "salt",
         version_number=3,
         etag=f"{sequence}-0-9f3c",
         policy=policy or {"inbound": {"deadline_ms": 3000}},

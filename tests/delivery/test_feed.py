@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 from pathlib import Path
@@ -16,6 +17,8 @@ from controlplane.delivery.hotpath.headers import Report
 from controlplane.delivery.hotpath.reports import InstanceNote
 from controlplane.delivery.services import feed as feed_module
 from controlplane.delivery.services.feed import Feed
+from controlplane.delivery.services.loading import read_changes
+from controlplane.delivery.services.snapshot_file import read_snapshot_file, write_snapshot_file
 from controlplane.policies.models import Publication
 from tests.delivery.builders import NEWCOMER_TOKEN, NOW, Clock, Plane, answer, make_plane, snapshot
 from tests.delivery.rows import publication_row, scheduled_entry, token_row
@@ -60,6 +63,58 @@ def test_the_newest_publication_of_each_service_is_served(db: None, tmp_path: Pa
     newcomer = answer(plane, "/config/v1/prod/newcomer", token=NEWCOMER_TOKEN)
     assert newcomer.headers["tidegate-sequence"] == "4"
     assert plane.app.ready is True
+
+
+def test_canaries_come_after_what_their_instances_go_back_to(db: None) -> None:
+    publication_row(3)
+    publication_row(4, canary_ratio=0.1)
+    publication_row(6)
+    publication_row(7, canary_ratio=0.0)  # the end of the canary, in one transaction with 6
+    publication_row(8, service="payments", canary_ratio=0.5)
+    publication_row(9)
+
+    found = read_changes(after_sequence=4, stamp=None)
+
+    assert [(each.cohort, each.sequence) for each in found.publications] == [
+        ("", 9),
+        ("canary", 7),
+        ("canary", 8),
+    ]
+    assert [(each.ratio, each.salt) for each in found.publications] == [
+        (0.0, ""),
+        (0.0, "salt"),
+        (0.5, "salt"),
+    ]
+    assert found.sequence == 9
+
+
+def test_the_snapshot_file_keeps_both_cohorts(db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    publication_row(4, canary_ratio=0.25, scheduled=[scheduled_entry(4, 1, after_s=60)])
+    found = read_changes(after_sequence=0, stamp=None)
+    path = tmp_path / "snapshots.json"
+
+    write_snapshot_file(path, publications=found.publications, tokens=(), confirmed_at_unix=1.0)
+
+    saved = read_snapshot_file(path)
+    assert saved is not None
+    assert saved.publications == found.publications
+
+
+def test_a_snapshot_file_from_before_there_were_canaries_is_read(db: None, tmp_path: Path) -> None:
+    publication_row(3)
+    found = read_changes(after_sequence=0, stamp=None)
+    path = tmp_path / "snapshots.json"
+    write_snapshot_file(path, publications=found.publications, tokens=(), confirmed_at_unix=1.0)
+    document = json.loads(path.read_bytes())
+    for field in ("cohort", "ratio", "salt"):
+        del document["publications"][0][field]
+    path.write_text(json.dumps(document))
+
+    saved = read_snapshot_file(path)
+
+    assert saved is not None
+    assert saved.publications == found.publications
 
 
 def test_a_second_look_serves_only_what_is_newer(db: None, tmp_path: Path) -> None:

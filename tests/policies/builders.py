@@ -8,12 +8,13 @@ from typing import Any
 
 from controlplane.access.models import AuditEntry
 from controlplane.policies.models import (
+    Canary,
     Override,
     PolicyVersion,
     Publication,
     SequenceCounter,
 )
-from controlplane.policies.services import open_override, publish_version
+from controlplane.policies.services import open_override, publish_version, start_canary
 from controlplane.registry.models import Service
 from tests.access.actors import OPERATOR
 
@@ -53,8 +54,34 @@ def publish_on(service: Service, now: datetime, document: Mapping[str, Any]) -> 
     )
 
 
+def start_on(
+    service: Service,
+    now: datetime,
+    document: Mapping[str, Any] | None = None,
+    *,
+    ratio: float = 0.1,
+    minutes: float = 60,
+) -> Canary:
+    return start_canary(
+        actor=OPERATOR,
+        service=service,
+        document=document or shed(1),
+        ratio=ratio,
+        lasts=timedelta(minutes=minutes),
+        reason="on a few first",
+        now=now,
+    )
+
+
 def newest(service: str = "checkout") -> Publication:
-    return Publication.objects.filter(service_slug=service).order_by("-sequence")[0]
+    """What was published last to everybody."""
+    return Publication.objects.filter(service_slug=service, cohort="").order_by("-sequence")[0]
+
+
+def newest_canary(service: str = "checkout") -> Publication:
+    return Publication.objects.filter(service_slug=service, cohort="canary").order_by("-sequence")[
+        0
+    ]
 
 
 def level_of(policy: Mapping[str, Any]) -> int:
@@ -65,6 +92,7 @@ def stored_state() -> dict[str, list[Any]]:
     """Everything that policies store, for "nothing has changed"."""
     return {
         "versions": list(PolicyVersion.objects.order_by("pk").values()),
+        "canaries": list(Canary.objects.order_by("pk").values()),
         "overrides": list(Override.objects.order_by("pk").values()),
         "publications": list(Publication.objects.order_by("pk").values()),
         "audit": list(AuditEntry.objects.order_by("pk").values()),

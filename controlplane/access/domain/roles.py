@@ -15,7 +15,16 @@ class Role(StrEnum):
 
 
 _OPERATOR_ACTIONS = frozenset(
-    {"override.open", "override.extend", "override.revert", "version.publish"}
+    {
+        "override.open",
+        "override.extend",
+        "override.revert",
+        "version.publish",
+        "canary.start",
+        "canary.widen",
+        "canary.promote",
+        "canary.end",
+    }
 )
 _ADMIN_ACTIONS = frozenset(
     {"fleet_default.publish", "registry.change", "token.manage", "role.grant", "signing_key.manage"}

@@ -75,7 +75,7 @@ class Feed:
         self._signer = signer
         self._snapshot_file = snapshot_file
         self._clock = clock
-        self._published: dict[tuple[str, str], PublishedPolicy] = {}
+        self._published: dict[tuple[str, str, str], PublishedPolicy] = {}
         self._token_records: tuple[TokenRecord, ...] = ()
         self._tokens_stamp: Stamp | None = None
         self._keys: tuple[AnnouncedKey, ...] = ()
@@ -252,7 +252,8 @@ class Feed:
                 )
                 continue
             if is_news:
-                self._published[published.environment, published.service] = published
+                cohort = (published.environment, published.service, published.cohort)
+                self._published[cohort] = published
                 self._is_file_due = True
         self._after_sequence = max(self._after_sequence, found.sequence)
 

@@ -41,7 +41,9 @@ class Changes:
 def read_changes(
     *, after_sequence: int, stamp: Stamp | None, keys_stamp: Stamp | None = None
 ) -> Changes:
-    """Return the newest publication of every service with one after `after_sequence`.
+    """Return the newest publication of every cohort of a service, of those after `after_sequence`.
+
+    They are in the order to serve them in: what everybody gets comes before the canaries.
 
     Publications become visible in the order of their sequences, so nothing below the highest one
     seen can turn up later. When nothing changed this costs three small queries.
@@ -87,6 +89,9 @@ def published_policy(publication: Publication) -> PublishedPolicy:
         issued_at=publication.issued_at,
         policy=publication.policy,
         scheduled=tuple(scheduled_policy(entry) for entry in publication.scheduled),
+        cohort=publication.cohort,
+        ratio=publication.ratio or 0.0,
+        salt=publication.salt,
     )
 
 

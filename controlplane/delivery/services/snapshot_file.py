@@ -14,7 +14,7 @@ import orjson
 
 from controlplane.delivery.domain.compile import rfc3339
 from controlplane.delivery.domain.keyring import AnnouncedKey, Endorsement
-from controlplane.delivery.domain.snapshot import PublishedPolicy
+from controlplane.delivery.domain.snapshot import STABLE, PublishedPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord
 from controlplane.delivery.services.loading import scheduled_policy
 
@@ -100,6 +100,10 @@ def read_snapshot_file(path: Path) -> SavedSnapshots | None:
                     issued_at=datetime.fromisoformat(entry["issued_at"]),
                     policy=entry["policy"],
                     scheduled=tuple(scheduled_policy(later) for later in entry["scheduled"]),
+                    # A file from before there were canaries has none.
+                    cohort=entry.get("cohort", STABLE),
+                    ratio=float(entry.get("ratio", 0.0)),
+                    salt=entry.get("salt", ""),
                 )
                 for entry in document["publications"]
             ),
@@ -124,6 +128,9 @@ def _publication_document(published: PublishedPolicy) -> dict[str, object]:
         "etag": published.etag,
         "issued_at": rfc3339(published.issued_at),
         "policy": published.policy,
+        "cohort": published.cohort,
+        "ratio": published.ratio,
+        "salt": published.salt,
         "scheduled": [
             {
                 "at": rfc3339(later.at),

@@ -1,5 +1,10 @@
 """Reads of policies: what is in force, where it comes from, and how it came to be."""
 
+from controlplane.policies.selectors.canaries import (
+    find_canary_in_force,
+    get_canary,
+    get_canary_in_force,
+)
 from controlplane.policies.selectors.effective import (
     OverrideRow,
     current_fleet_default,
@@ -23,6 +28,9 @@ __all__ = [
     "current_fleet_default",
     "current_version",
     "effective_policy",
+    "find_canary_in_force",
+    "get_canary",
+    "get_canary_in_force",
     "get_fleet_default",
     "get_override",
     "get_version",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.db.models import Max
 
@@ -18,18 +19,21 @@ def newest_sequence() -> int:
 
 
 def list_newest_publications(*, after_sequence: int = 0) -> list[Publication]:
-    """Return the newest publication of each service and fleet default, by sequence; one query.
+    """Return the newest publication of each cohort of each service and fleet default; one query.
 
-    Only those after `after_sequence`: with what the caller already has, that is everything.
+    Only those after `after_sequence`: with what the caller already has, that is everything. They
+    come in the order in which they can be served one after the other: first those to everybody,
+    then the canaries, each by sequence. So what a canary's instances go back to is there before
+    the canary's end, however many publications a caller skips.
     """
     newest = (
         Publication.objects.filter(sequence__gt=after_sequence)
         .order_by()
-        .values("environment", "service_slug")
+        .values("environment", "service_slug", "cohort")
         .annotate(highest=Max("sequence"))
         .values("highest")
     )
-    return list(Publication.objects.filter(sequence__in=newest).order_by("sequence"))
+    return list(Publication.objects.filter(sequence__in=newest).order_by("cohort", "sequence"))
 
 
 def list_publications_by_sequence(sequences: Iterable[int]) -> list[Publication]:
@@ -42,9 +46,12 @@ def list_publications_by_sequence(sequences: Iterable[int]) -> list[Publication]
 
 
 def list_newest_positions(environment: str) -> dict[str, int]:
-    """Return the newest sequence of each service; "" is the fleet default; one query."""
+    """Return the newest sequence to everybody of each service; "" is the fleet default; one query.
+
+    The instances of a canary get another one: see `list_canary_positions`.
+    """
     rows = (
-        Publication.objects.filter(environment=environment)
+        Publication.objects.filter(environment=environment, cohort=Publication.STABLE)
         .order_by()
         .values("service_slug")
         .annotate(highest=Max("sequence"))
@@ -52,13 +59,46 @@ def list_newest_positions(environment: str) -> dict[str, int]:
     return {row["service_slug"]: row["highest"] for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class CanaryPosition:
+    """The newest publication to the canary cohort of a service, and which instances it reaches."""
+
+    sequence: int
+    ratio: float
+    salt: str
+
+
+def list_canary_positions(environment: str) -> dict[str, CanaryPosition]:
+    """Return the canary cohorts that are served to anybody, by service; one query.
+
+    One that ended by the clock is among them until its end is published.
+    """
+    newest = (
+        Publication.objects.filter(environment=environment, cohort=Publication.CANARY)
+        .order_by()
+        .values("service_slug")
+        .annotate(highest=Max("sequence"))
+        .values("highest")
+    )
+    rows = Publication.objects.filter(sequence__in=newest, ratio__gt=0.0)
+    return {
+        slug: CanaryPosition(sequence, ratio or 0.0, salt)
+        for slug, sequence, ratio, salt in rows.values_list(
+            "service_slug", "sequence", "ratio", "salt"
+        )
+    }
+
+
 def latest_publication(environment_slug: str, service_slug: str) -> Publication | None:
     """Return what the config API serves for a service now; None when it has none of its own.
 
-    `service_slug` is "" for the fleet default. One query.
+    `service_slug` is "" for the fleet default. The instances of a canary get another one. One
+    query.
     """
     return (
-        Publication.objects.filter(environment=environment_slug, service_slug=service_slug)
+        Publication.objects.filter(
+            environment=environment_slug, service_slug=service_slug, cohort=Publication.STABLE
+        )
         .order_by("-sequence")
         .first()
     )

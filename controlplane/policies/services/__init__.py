@@ -1,5 +1,11 @@
 """The only writers of policies. Each is one transaction: rows, audit entry, publications."""
 
+from controlplane.policies.services.canaries import (
+    end_canary,
+    promote_canary,
+    start_canary,
+    widen_canary,
+)
 from controlplane.policies.services.overrides import (
     extend_override,
     open_override,
@@ -13,11 +19,15 @@ from controlplane.policies.services.publishing import (
 )
 
 __all__ = [
+    "end_canary",
     "extend_override",
     "open_override",
+    "promote_canary",
     "publish_fleet_default",
     "publish_version",
     "revert_override",
     "roll_back_fleet_default",
     "roll_back_version",
+    "start_canary",
+    "widen_canary",
 ]

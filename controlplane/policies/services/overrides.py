@@ -15,6 +15,7 @@ from controlplane.policies.domain.validate import validate_patch
 from controlplane.policies.models import Override
 from controlplane.policies.selectors.effective import get_override
 from controlplane.policies.selectors.sources import PolicySources, read_sources
+from controlplane.policies.services.durations import duration_words
 from controlplane.policies.services.plans import Plan, check_plan, plan_policies
 from controlplane.policies.services.publications import publish_plans, publishing
 from controlplane.policies.services.reasons import checked_reason
@@ -81,7 +82,7 @@ def extend_override(
     actor.require("override.extend", override.service.team.slug)
     why = checked_reason(reason)
     if by < SHORTEST:
-        raise InvalidInput(f"by must be at least {_words(SHORTEST)}", field="by")
+        raise InvalidInput(f"by must be at least {duration_words(SHORTEST)}", field="by")
     with publishing():
         present = _in_force(override, now)
         service = present.service
@@ -205,13 +206,6 @@ def _check_duration(lasts: timedelta, field: str) -> None:
     longest = timedelta(seconds=settings.TIDEGATE.override_max_s)
     if not SHORTEST <= lasts <= longest:
         raise InvalidInput(
-            f"an override lasts {_words(SHORTEST)} to {_words(longest)} from now", field=field
+            f"an override lasts {duration_words(SHORTEST)} to {duration_words(longest)} from now",
+            field=field,
         )
-
-
-def _words(duration: timedelta) -> str:
-    seconds = int(duration.total_seconds())
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

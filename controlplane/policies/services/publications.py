@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,13 @@ from controlplane.policies.selectors.sources import (
     newest_fleet_default,
     read_sources,
 )
-from controlplane.policies.services.plans import Plan, PlannedStep, check_plan, plan_policies
+from controlplane.policies.services.plans import (
+    CanaryPlan,
+    Plan,
+    PlannedStep,
+    check_plan,
+    plan_policies,
+)
 from controlplane.registry.models import Environment
 from controlplane.registry.selectors import get_service, list_environments
 
@@ -84,13 +90,15 @@ def publish_plans(
     reason: str,
     now: datetime,
 ) -> dict[str, Publication]:
-    """Publish checked plans, one sequence each, in one statement; return them by service.
+    """Publish checked plans in one statement, one sequence for each cohort of each service.
 
-    Call it inside `publishing()`. The hint goes out after the commit, or not at all.
+    Return the publications to everybody by service, or the canary's where the plan is for it
+    alone. Call it inside `publishing()`. The hint goes out after the commit, or not at all.
     """
-    last = _take_sequences(len(plans))
-    publications = {
-        slug: Publication(
+    parts = [(slug, plan, part) for slug, plan in plans.items() for part in _parts(plan)]
+    last = _take_sequences(len(parts))
+    publications = [
+        Publication(
             environment=environment.slug,
             service_slug=slug,
             version_number=plan.version_number,
@@ -98,19 +106,25 @@ def publish_plans(
             actor=actor_name,
             reason=reason,
             issued_at=now,
-            **_content(sequence, plan),
+            **_cohort(part),
+            **_content(sequence, part.steps),
         )
-        for sequence, (slug, plan) in enumerate(plans.items(), start=last - len(plans) + 1)
-    }
-    Publication.objects.bulk_create(publications.values(), batch_size=200)
+        for sequence, (slug, plan, part) in enumerate(parts, start=last - len(parts) + 1)
+    ]
+    Publication.objects.bulk_create(publications, batch_size=200)
     hint_after_commit(
         Channel.PUBLISHED,
         [
-            {"environment": environment.slug, "service": slug, "sequence": publication.sequence}
-            for slug, publication in publications.items()
+            {
+                "environment": environment.slug,
+                "service": publication.service_slug,
+                "sequence": publication.sequence,
+            }
+            for publication in publications
         ],
     )
-    return publications
+    # Of a service's two the first stays, which is everybody's.
+    return {publication.service_slug: publication for publication in reversed(publications)}
 
 
 def publish_missing_defaults(*, actor: Actor, now: datetime) -> int:
@@ -155,15 +169,31 @@ def _take_sequences(count: int) -> int:
     return counter.value
 
 
-def _content(sequence: int, plan: Plan) -> dict[str, Any]:
+def _parts(plan: Plan) -> list[Plan | CanaryPlan]:
+    """The publications of a plan in the order of their sequences.
+
+    The canary's comes last. Whoever leaves a canary then finds a higher sequence than its last
+    one, and whoever joins finds a higher one than everybody's: sequences only grow.
+    """
+    parts: list[Plan | CanaryPlan] = [] if plan.is_for_canary_alone else [plan]
+    return parts if plan.canary is None else [*parts, plan.canary]
+
+
+def _cohort(part: Plan | CanaryPlan) -> dict[str, Any]:
+    if isinstance(part, Plan):
+        return {"cohort": Publication.STABLE}
+    return {"cohort": Publication.CANARY, "ratio": part.ratio, "salt": part.salt}
+
+
+def _content(sequence: int, steps: Sequence[PlannedStep]) -> dict[str, Any]:
     nonce = new_nonce()
     return {
         "sequence": sequence,
         "etag": f"{sequence}-0-{nonce}",
-        "policy": plan.policy,
+        "policy": steps[0].policy,
         "scheduled": [
             _scheduled(step, f"{sequence}-{number}-{nonce}")
-            for number, step in enumerate(plan.steps[1:], start=1)
+            for number, step in enumerate(steps[1:], start=1)
         ],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +52,7 @@ def publish_version(
         Forbidden: the actor may not publish for the service's team.
         InvalidInput: a bad document, or one that contradicts itself with the other layers.
         PreconditionFailed: another version was published since.
+        Conflict: a canary of the service is open: promote it or end it first.
     """
     actor.require("version.publish", service.team.slug)
     checked = validate_document(document)
@@ -58,18 +60,13 @@ def publish_version(
     try:
         with publishing():
             sources = read_sources(service, now=now)
-            _check_expected(expected_number, sources.version_number, f"{service}")
-            version = PolicyVersion(
-                environment=service.environment,
-                service=service,
-                number=sources.version_number + 1,
-                document=checked,
-                reason=why,
-                author=actor.name,
-                created_at=now,
+            check_expected(expected_number, sources.version_number, f"{service}")
+            _check_no_canary(sources, now)
+            version = next_version(
+                sources, service, document=checked, author=actor.name, reason=why, now=now
             )
             before = sources.resolve_at(now).policy
-            plan = plan_policies(_with_version(sources, version), now)
+            plan = plan_policies(replace(sources, version=version), now)
             check_plan(plan)
             version.save(force_insert=True)
             publication = publish_plans(
@@ -124,7 +121,7 @@ def publish_fleet_default(
         with publishing():
             present = newest_fleet_default(environment)
             number = present.number if present is not None else 0
-            _check_expected(expected_number, number, f"the fleet default of {environment}")
+            check_expected(expected_number, number, f"the fleet default of {environment}")
             version = PolicyVersion(
                 environment=environment,
                 service=None,
@@ -172,7 +169,7 @@ def roll_back_version(
 
     Raises:
         NotFound: the service has no version of that number.
-        Forbidden, InvalidInput: as `publish_version`.
+        Forbidden, InvalidInput, Conflict: as `publish_version`.
     """
     older = get_version(service, to_number)
     return publish_version(
@@ -205,7 +202,7 @@ def _fleet_plans(
         if sources.is_fleet_default_only:
             plans[slug] = default_plan
             continue
-        plans[slug] = plan_policies(PolicySources(version, sources.version, sources.overrides), now)
+        plans[slug] = plan_policies(replace(sources, fleet_default=version), now)
         check_plan(plans[slug], service_slug=slug)
     # A name that was published once keeps receiving publications, whoever removed it since.
     for slug in sorted(list_published_slugs(environment.slug) - plans.keys()):
@@ -213,11 +210,42 @@ def _fleet_plans(
     return plans
 
 
-def _with_version(sources: PolicySources, version: PolicyVersion) -> PolicySources:
-    return PolicySources(sources.fleet_default, version, sources.overrides)
+def next_version(
+    sources: PolicySources,
+    service: Service,
+    *,
+    document: Mapping[str, Any],
+    author: str,
+    reason: str,
+    now: datetime,
+) -> PolicyVersion:
+    """Return what would be the next version of a service, not stored yet."""
+    return PolicyVersion(
+        environment=service.environment,
+        service=service,
+        number=sources.version_number + 1,
+        document=document,
+        reason=reason,
+        author=author,
+        created_at=now,
+    )
 
 
-def _check_expected(expected: int | None, present: int, what: str) -> None:
+def _check_no_canary(sources: PolicySources, now: datetime) -> None:
+    canary = sources.canary
+    if canary is not None and canary.is_in_force(now):
+        raise Conflict(
+            f"canary {canary.pk} is open on {canary.service} until {canary.ends_at:%H:%M:%S} UTC: "
+            "promote it or end it first, then publish"
+        )
+
+
+def check_expected(expected: int | None, present: int, what: str) -> None:
+    """Return if the author started from the present version, or did not say.
+
+    Raises:
+        PreconditionFailed: another one was published since.
+    """
     if expected is not None and expected != present:
         raise PreconditionFailed(
             f"{what} is at version {present}, not {expected}: read it again, then decide again"
