@@ -20,6 +20,9 @@ class InstanceReport(models.Model):
         choices=[("fetched", "fetched"), ("applied", "applied"), ("rejected", "rejected")],
     )
     rejected_etag = models.CharField(max_length=128, blank=True)
+    rejected_at = models.DateTimeField(
+        null=True, blank=True, help_text="since when it rejects that etag"
+    )
     reason = models.CharField(max_length=500, blank=True, help_text="why it rejected")
     fetched_at = models.DateTimeField(null=True, blank=True)
     applied_at = models.DateTimeField(null=True, blank=True)
@@ -30,14 +33,20 @@ class InstanceReport(models.Model):
 
 
 class Acknowledgement(models.Model):
-    """One instance's first answer to one publication: the history behind convergence figures."""
+    """What one instance first did with one publication: the history behind convergence figures.
+
+    At most three rows for an instance and a publication: when it was first sent it (`fetched`),
+    when it first said that it enforces it (`applied`), and that it cannot (`rejected`). Rows are
+    only ever added, so nodes that write at the same time cannot undo each other.
+    """
 
     environment = models.CharField(max_length=63)
     service_slug = models.CharField(max_length=63)
     sequence = models.BigIntegerField()
     instance_id = models.CharField(max_length=128)
     outcome = models.CharField(
-        max_length=16, choices=[("applied", "applied"), ("rejected", "rejected")]
+        max_length=16,
+        choices=[("fetched", "fetched"), ("applied", "applied"), ("rejected", "rejected")],
     )
     reason = models.CharField(max_length=500, blank=True)
     at = models.DateTimeField(db_index=True)
@@ -45,8 +54,8 @@ class Acknowledgement(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["environment", "service_slug", "sequence", "instance_id"],
-                name="one_acknowledgement_per_instance_and_publication",
+                fields=["environment", "service_slug", "sequence", "instance_id", "outcome"],
+                name="one_acknowledgement_per_instance_publication_and_outcome",
             ),
         ]
         indexes = [

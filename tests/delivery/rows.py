@@ -8,7 +8,9 @@ from typing import Any
 
 from controlplane.access.domain.tokens import hash_token
 from controlplane.access.models import ServiceToken
+from controlplane.delivery.models import Acknowledgement, InstanceReport
 from controlplane.policies.models import Publication
+from controlplane.registry.models import Instance
 from tests.delivery.builders import CHECKOUT_TOKEN, NOW
 
 
@@ -62,3 +64,36 @@ def token_row(
         created_by="oncall",
         expires_at=expires_at,
     )
+
+
+def instance(
+    name: str,
+    *,
+    sequence: int | None,
+    service: str = "checkout",
+    seen_at: datetime = NOW,
+    first_seen_at: datetime = NOW - timedelta(hours=1),
+    **report: Any,
+) -> None:
+    row = Instance.objects.create(
+        environment="prod", service_slug=service, instance_id=name,
+        first_seen_at=first_seen_at, last_seen_at=seen_at,
+    )  # fmt: skip
+    fields = {"state": "applied", "etag": f"{sequence}-0-9f3c", "sequence": sequence}
+    InstanceReport.objects.create(instance=row, **(fields | report))
+
+
+def acknowledge(
+    name: str,
+    sequence: int,
+    *,
+    after_s: float = 0.0,
+    at: datetime | None = None,
+    outcome: str = "applied",
+    reason: str = "",
+    service: str = "checkout",
+) -> None:
+    Acknowledgement.objects.create(
+        environment="prod", service_slug=service, sequence=sequence, instance_id=name,
+        outcome=outcome, reason=reason, at=at or NOW + timedelta(seconds=after_s),
+    )  # fmt: skip

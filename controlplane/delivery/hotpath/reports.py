@@ -11,14 +11,14 @@ from controlplane.delivery.hotpath.store import Key, Seen, Slot
 REFRESH_S = 5.0
 SILENT_S = 120.0
 SWEEP_S = 10.0
-MAX_ACKNOWLEDGEMENTS = 8
+MAX_MARKS = 16  # of one instance while the database is away: the newest eight publications
 
-Outcome = Literal["applied", "rejected"]
+Outcome = Literal["fetched", "applied", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An answer of one instance to one entity tag. `sequence` is None for a tag we never gave."""
+    """What one instance did with one entity tag. `sequence` is None for a tag we never gave."""
 
     outcome: Outcome
     etag: str
@@ -30,7 +30,7 @@ class Mark:
 
 @dataclass(slots=True)
 class InstanceNote:
-    """What is to be written about one instance: the newest state, and answers in order."""
+    """What is to be written about one instance: the newest state, and what it did in order."""
 
     environment: str
     service: str
@@ -93,10 +93,11 @@ class ReportBuffer:
         pending.seen_at_unix = now_unix
         pending.sdk = report.sdk
         pending.has_report |= is_new or is_fetching
-        if is_fetching:
-            pending.fetched_at_unix = now_unix
         if is_new:
             self._mark(pending, slot, report, now_unix)
+        if is_fetching:
+            pending.fetched_at_unix = now_unix
+            self._mark_fetched(pending, slot, now_unix)
 
     def take(self, limit: int = 2_000) -> list[InstanceNote]:
         """Remove and return up to `limit` notes, oldest first."""
@@ -115,7 +116,7 @@ class ReportBuffer:
                 self._pending[identity] = note
                 continue
             newer.marks[:0] = note.marks
-            del newer.marks[:-MAX_ACKNOWLEDGEMENTS]
+            del newer.marks[:-MAX_MARKS]
             newer.has_report |= note.has_report
             if newer.fetched_at_unix is None:
                 newer.fetched_at_unix = note.fetched_at_unix
@@ -136,7 +137,17 @@ class ReportBuffer:
                     reason=report.reason if outcome == "rejected" else "",
                 )
             )
-        del pending.marks[:-MAX_ACKNOWLEDGEMENTS]
+        del pending.marks[:-MAX_MARKS]
+
+    def _mark_fetched(self, pending: InstanceNote, slot: Slot, now_unix: float) -> None:
+        etag = slot.step.etag
+        # A client without conditions is sent the same each time; only the first counts.
+        if any(mark.outcome == "fetched" and mark.etag == etag for mark in pending.marks):
+            return
+        pending.marks.append(
+            Mark("fetched", etag, slot.snapshot.sequence, slot.index, at_unix=now_unix)
+        )
+        del pending.marks[:-MAX_MARKS]
 
     def _has_room(self, slot: Slot, now_unix: float) -> bool:
         if self._is_full(slot):

@@ -16,13 +16,13 @@ from controlplane.registry.services.instances import InstanceSighting, record_in
 Position = tuple[int, int]
 
 _REPORT_FIELDS = [
-    "etag", "sequence", "step", "state", "rejected_etag", "reason", "fetched_at", "applied_at",
-    "sdk",
+    "etag", "sequence", "step", "state", "rejected_etag", "rejected_at", "reason", "fetched_at",
+    "applied_at", "sdk",
 ]  # fmt: skip
 
 
 def write_reports(notes: Sequence[InstanceNote]) -> int:
-    """Write one batch in one transaction; return how many answers to publications were new.
+    """Write one batch in one transaction; return how many answers to publications it holds.
 
     A handful of statements for hundreds of instances. Writing a batch twice changes nothing:
     instances and reports are upserted, and the first answer of an instance to a publication stays.
@@ -74,6 +74,7 @@ def _update_state(
     report.sdk = note.sdk
     if note.fetched_at_unix is not None:
         report.fetched_at = _instant(note.fetched_at_unix)
+    rejected_before = {report.rejected_etag: report.rejected_at}
     for mark in note.marks:
         if mark.outcome == "applied":
             if report.etag != mark.etag:
@@ -82,19 +83,24 @@ def _update_state(
             report.etag = mark.etag
             report.sequence, report.step = position or (None, 0)
             report.state, report.rejected_etag, report.reason = "applied", "", ""
-        else:
+            report.rejected_at = None
+        elif mark.outcome == "rejected":
             # Of one poll the rejection comes second: it enforces the old and refuses the new.
             report.state, report.rejected_etag, report.reason = "rejected", mark.etag, mark.reason
+            # A poll that repeats it, such as to another node, does not begin it anew.
+            report.rejected_at = rejected_before.get(mark.etag) or _instant(mark.at_unix)
 
 
 def _write_acknowledgements(
     notes: Iterable[InstanceNote], positions: Mapping[str, Position]
 ) -> int:
     rows = []
+    answers = 0
     for note in notes:
         for mark in note.marks:
             position = _position(mark, positions)
             if position is not None:
+                answers += mark.outcome != "fetched"
                 rows.append(
                     Acknowledgement(
                         environment=note.environment,
@@ -107,7 +113,7 @@ def _write_acknowledgements(
                     )
                 )
     Acknowledgement.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
-    return len(rows)
+    return answers
 
 
 def _known_positions(notes: Iterable[InstanceNote]) -> dict[str, Position]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Max
+from django.db.models import Max, Q
 
 from controlplane.policies.models import Publication
 
@@ -43,6 +43,42 @@ def list_publications_by_sequence(sequences: Iterable[int]) -> list[Publication]
         .defer("policy")
         .order_by("sequence")
     )
+
+
+def list_current_publications(environment: str) -> list[Publication]:
+    """Return what each cohort of each service is served now, without policies; one query.
+
+    The fleet default is among them, with an empty `service_slug`.
+    """
+    newest = (
+        Publication.objects.filter(environment=environment)
+        .order_by()
+        .values("service_slug", "cohort")
+        .annotate(highest=Max("sequence"))
+        .values("highest")
+    )
+    return list(Publication.objects.filter(sequence__in=newest).defer("policy"))
+
+
+def list_publications(
+    environment: str,
+    *,
+    service: str | None = None,
+    before_sequence: int | None = None,
+    limit: int,
+) -> list[Publication]:
+    """Return publications of services, newest first, without policies; one query.
+
+    Those of the fleet default itself are left out, and those that only end a canary: both reach
+    no instance. `before_sequence` pages back.
+    """
+    reaching = Q(cohort=Publication.STABLE) | Q(ratio__gt=0.0)
+    found = Publication.objects.filter(reaching, environment=environment).exclude(service_slug="")
+    if service is not None:
+        found = found.filter(service_slug=service)
+    if before_sequence is not None:
+        found = found.filter(sequence__lt=min(before_sequence, _MAX_SEQUENCE))
+    return list(found.defer("policy").order_by("-sequence")[:limit])
 
 
 def list_newest_positions(environment: str) -> dict[str, int]:

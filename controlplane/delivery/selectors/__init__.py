@@ -1,0 +1,40 @@
+"""Who runs which publication, who drifts, and how long a publication took to spread."""
+
+from controlplane.delivery.selectors.drift import (
+    FleetDrift,
+    fleet_drift,
+    list_rejections,
+    newest_sighting,
+)
+from controlplane.delivery.selectors.instances import (
+    InstanceRow,
+    convergence,
+    convergence_many,
+    fleet_convergence,
+    list_instances,
+)
+from controlplane.delivery.selectors.keys import list_signing_keys, signing_keys_stamp
+from controlplane.delivery.selectors.propagation import (
+    PublicationRow,
+    PublicationSpread,
+    follow_publication,
+    list_recent_publications,
+)
+
+__all__ = [
+    "FleetDrift",
+    "InstanceRow",
+    "PublicationRow",
+    "PublicationSpread",
+    "convergence",
+    "convergence_many",
+    "fleet_convergence",
+    "fleet_drift",
+    "follow_publication",
+    "list_instances",
+    "list_recent_publications",
+    "list_rejections",
+    "list_signing_keys",
+    "newest_sighting",
+    "signing_keys_stamp",
+]

@@ -1,0 +1,142 @@
+"""How publications spread: recent ones side by side, and one with every instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.delivery.domain.convergence import (
+    LIVE_WITHIN,
+    Convergence,
+    Phase,
+    measure_convergence,
+)
+from controlplane.delivery.domain.progress import InstanceProgress, follow_instances
+from controlplane.delivery.domain.served import Lineup
+from controlplane.delivery.selectors.instances import measure_many
+from controlplane.delivery.selectors.rows import (
+    answers_to,
+    known_instances,
+    read_lineups,
+    served,
+)
+from controlplane.kernel.errors import NotFound
+from controlplane.policies.models import Publication
+from controlplane.policies.selectors.publications import (
+    list_publications,
+    list_publications_by_sequence,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationRow:
+    """One publication and how far it has spread. `superseded_by` is the next of its cohort, if any.
+
+    `service` is empty for the fleet default.
+    """
+
+    sequence: int
+    service: str
+    cohort: str
+    version_number: int
+    cause: str
+    actor: str
+    reason: str
+    issued_at: datetime
+    superseded_by: int | None
+    phase: Phase
+    convergence: Convergence
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationSpread:
+    """One publication with every instance that answered it, or should have."""
+
+    row: PublicationRow
+    instances: tuple[InstanceProgress, ...]
+
+
+def list_recent_publications(
+    environment: str,
+    *,
+    service: str | None = None,
+    before_sequence: int | None = None,
+    limit: int,
+    now: datetime,
+) -> Sequence[PublicationRow]:
+    """Return publications of services, newest first; four queries, however many there are.
+
+    The publication of a fleet default itself is left out: each service it changed has one of its
+    own, and instances answer those.
+    """
+    publications = list_publications(
+        environment, service=service, before_sequence=before_sequence, limit=limit
+    )
+    lineups = read_lineups(environment)
+    spread = measure_many(environment, publications, lineups, now=now)
+    return [
+        _row(publication, lineups.of(publication.service_slug), spread[publication.sequence], now)
+        for publication in publications
+    ]
+
+
+def follow_publication(environment: str, sequence: int, *, now: datetime) -> PublicationSpread:
+    """Return one publication of a service with all its instances, the troubled first; four queries.
+
+    Raises:
+        NotFound: the environment has no publication of a service with that sequence.
+    """
+    publication = next(iter(list_publications_by_sequence([sequence])), None)
+    if publication is None or publication.environment != environment:
+        raise NotFound(f"{environment} has no publication {sequence}", field="sequence")
+    if not publication.service_slug:
+        raise NotFound(
+            f"publication {sequence} is the fleet default of {environment}; each service it "
+            "changed has a publication of its own, with the sequences after it",
+            field="sequence",
+        )
+    service = publication.service_slug
+    lineup, published = read_lineups(environment).of(service), served(publication)
+    answers = answers_to(environment, [sequence], service)[sequence]
+    known = [
+        each
+        for each in known_instances(environment, [service])[service]
+        if lineup.is_for(published, each.state.instance_id)
+    ]
+    found = measure_convergence(
+        sequence=sequence,
+        published_at=publication.issued_at,
+        live=[each.state for each in known if each.last_seen_at > now - LIVE_WITHIN],
+        answers=answers,
+        now=now,
+    )
+    instances = follow_instances(
+        sequence=sequence,
+        published_at=publication.issued_at,
+        known=known,
+        answers=answers,
+        now=now,
+    )
+    return PublicationSpread(row=_row(publication, lineup, found, now), instances=tuple(instances))
+
+
+def _row(
+    publication: Publication, lineup: Lineup, found: Convergence, now: datetime
+) -> PublicationRow:
+    published = served(publication)
+    newest = lineup.canary if published.is_canary else lineup.stable
+    is_newest = newest is None or newest.sequence <= published.sequence
+    return PublicationRow(
+        sequence=publication.sequence,
+        service=publication.service_slug,
+        cohort=published.cohort,
+        version_number=publication.version_number,
+        cause=publication.cause,
+        actor=publication.actor,
+        reason=publication.reason,
+        issued_at=publication.issued_at,
+        superseded_by=None if is_newest or newest is None else newest.sequence,
+        phase=found.phase(now),
+        convergence=found,
+    )
