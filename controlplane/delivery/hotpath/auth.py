@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class TokenTable:
     def __init__(self) -> None:
         self._grants: dict[bytes, Grant] = {}
         self.find_by_digest = self._grants.get
+        self._expiring: list[tuple[float, bytes]] = []
+        self._expired_until_unix = -math.inf
 
     def __len__(self) -> int:
         return len(self._grants)
@@ -99,7 +102,30 @@ class TokenTable:
         gone = {grant.key for digest, grant in self._grants.items() if digest not in grants}
         self._grants = grants
         self.find_by_digest = grants.get
+        self._expiring = [
+            (grant.expires_at_unix, digest)
+            for digest, grant in grants.items()
+            if self._expired_until_unix < grant.expires_at_unix < math.inf
+        ]
+        heapq.heapify(self._expiring)
         return gone
+
+    @property
+    def next_expiry_unix(self) -> float:
+        """When the next token expires; infinity when none will."""
+        return self._expiring[0][0] if self._expiring else math.inf
+
+    def take_expired(self, now_unix: float) -> set[tuple[str, str]]:
+        """Return what the tokens that expired since the last call open.
+
+        Polls and streams that are held there must look again: theirs may be such a token, whose
+        expiry may have been brought forward while they waited.
+        """
+        self._expired_until_unix = max(self._expired_until_unix, now_unix)
+        keys: set[tuple[str, str]] = set()
+        while self.next_expiry_unix <= now_unix:
+            keys.add(self._grants[heapq.heappop(self._expiring)[1]].key)
+        return keys
 
 
 def authenticate(

@@ -1,7 +1,7 @@
 """From the publications table into the hot path's store, and from its reports into the database.
 
 The database is the truth. A hint over pub/sub makes a change arrive in milliseconds; when hints
-are lost, a look every 2 s finds it. When the database is lost, snapshots stay as they are.
+are lost, a look every second finds it. When the database is lost, snapshots stay as they are.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ from controlplane.delivery.services.snapshot_file import read_snapshot_file, wri
 from controlplane.kernel.channels import Channel
 from controlplane.kernel.hints import send_hints
 
-RECONCILE_S = 2.0
+RECONCILE_S = 1.0  # a revoked token works for 2 s at most, the look itself included
 FLUSH_S = 0.25
-BEHIND_AFTER_S = 6.0  # three looks that failed
+BEHIND_AFTER_S = 6.0  # some looks that failed
+CLOCK_CHECK_S = 1.0  # the longest that a jump of the wall clock can keep an expired token alive
 STOP_WITHIN_S = 5.0
 
 Result = TypeVar("Result")
@@ -103,6 +104,7 @@ class Feed:
         """Load, then follow publications and write reports until stopped."""
         self._tasks = [
             asyncio.create_task(self._follow(), name="feed: follow"),
+            asyncio.create_task(self._expire_forever(), name="feed: expiry of tokens"),
             asyncio.create_task(self._hints.run(), name="feed: hints"),
             asyncio.create_task(self._flush_forever(), name="feed: reports"),
         ]
@@ -125,7 +127,7 @@ class Feed:
         self._writer.shutdown(wait=False, cancel_futures=True)
 
     def hint(self) -> None:
-        """Look at the database now instead of at the end of the present 2 s."""
+        """Look at the database now instead of at the end of the present second."""
         self._wanted.set()
 
     async def sync(self) -> None:
@@ -193,6 +195,13 @@ class Feed:
             self._is_missing_key_said = True
             return
         self.hint()
+
+    async def _expire_forever(self) -> None:
+        while True:
+            left_s = self._tokens.next_expiry_unix - self._clock()
+            await asyncio.sleep(min(max(left_s, 0.0), CLOCK_CHECK_S))
+            for key in self._tokens.take_expired(self._clock()):
+                self._store.wake(key)
 
     async def _flush_forever(self) -> None:
         while True:

@@ -83,5 +83,5 @@ class HintListener:
     def _lost(self, error: Exception) -> None:
         FEED_FAILURES.labels("hints").inc()
         if self._was_connected is not False:
-            logger.warning("hints.lost", error=str(error), reconcile_s=2.0)
+            logger.warning("hints.lost", error=str(error))
         self._was_connected = False
