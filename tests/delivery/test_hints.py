@@ -13,6 +13,7 @@ from tests.delivery.builders import VirtualTimeLoop, run_virtually
 
 SUBSCRIBED = {"type": "subscribe"}
 MESSAGE = {"type": "message"}
+PONG = {"type": "pong"}
 
 
 class FakeValkey:
@@ -91,10 +92,23 @@ def test_losing_and_finding_the_connection_is_logged_once_each() -> None:
 
 def test_a_silent_connection_is_pinged() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        valkey = FakeValkey([SUBSCRIBED, None, None])
+        valkey = FakeValkey([SUBSCRIBED, None, PONG, None, PONG])
 
         await listen(valkey, for_s=0.01)
 
         assert valkey.pings == 2
+
+    run_virtually(story)
+
+
+def test_a_connection_that_does_not_answer_a_ping_is_given_up() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        valkey = FakeValkey([SUBSCRIBED, None, None, MESSAGE], [SUBSCRIBED, MESSAGE])
+
+        with capture_logs() as lines:
+            hints, _ = await listen(valkey, for_s=0.2)
+
+        assert "no answer to a ping" in lines[0]["error"]
+        assert hints == 3  # each connect is one; what came after the silence was never read
 
     run_virtually(story)

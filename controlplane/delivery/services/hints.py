@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from controlplane.delivery.services.instruments import FEED_FAILURES
@@ -64,12 +65,19 @@ class HintListener:
             await client.aclose()
 
     async def _read(self, subscription: PubSub) -> None:
+        is_asked = False
         while True:
             message = await subscription.get_message(timeout=PING_EVERY_S)
             if message is None:
-                # A peer that vanished without a word is only noticed when we speak.
+                # A peer that vanished without a word is only noticed when we speak, and then only
+                # by us: the kernel would go on repeating the ping for a quarter of an hour.
+                if is_asked:
+                    raise RedisConnectionError(f"no answer to a ping within {PING_EVERY_S:g} s")
+                is_asked = True
                 await subscription.ping()
-            elif message["type"] == "subscribe":
+                continue
+            is_asked = False
+            if message["type"] == "subscribe":
                 self._found()
             elif message["type"] == "message":
                 self._on_hint()
