@@ -40,7 +40,7 @@ class Tidegate:
     @property
     def snapshot_file(self) -> Path:
         """Where delivery keeps its last snapshots."""
-        return self.state_dir / "snapshots.json"
+        return self.state_dir / "snapshots.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,7 @@ def database_settings(url: str) -> dict[str, object]:
 
     SQLite takes its write lock when a transaction begins, so that two writers queue instead of
     failing half-way, and uses a write-ahead log, so that readers never wait for a writer.
+    PostgreSQL is given up within seconds when it, or the way to it, is dead without a word.
     """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
@@ -198,7 +199,17 @@ def database_settings(url: str) -> dict[str, object]:
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 3, "options": "-c statement_timeout=15000"},
+        "OPTIONS": {
+            "connect_timeout": 2,  # seconds; libpq takes no less
+            "options": "-c statement_timeout=15000",  # milliseconds
+            # A network that swallows packets refuses nothing, and the kernel's own patience is a
+            # quarter of an hour. What was sent and not received for 3 s ends the connection, and
+            # so do 5 s (2, and three probes) without a sign of life while an answer is awaited.
+            "tcp_user_timeout": 3000,  # milliseconds
+            "keepalives_idle": 2,  # seconds, as the next two
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+        },
     }
 
 

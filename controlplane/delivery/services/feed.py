@@ -1,7 +1,8 @@
 """From the publications table into the hot path's store, and from its reports into the database.
 
 The database is the truth. A hint over pub/sub makes a change arrive in milliseconds; when hints
-are lost, a look every second finds it. When the database is lost, snapshots stay as they are.
+are lost, a look every second finds it. When the database is lost, snapshots stay as they are. What
+is served is in the snapshot file first, so that a restart does not go back.
 """
 
 from __future__ import annotations
@@ -9,54 +10,66 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, close_old_connections
 
 from controlplane.access.domain.actors import system_actor
 from controlplane.delivery.domain.compile import compile_snapshot
-from controlplane.delivery.domain.keyring import AnnouncedKey
-from controlplane.delivery.domain.snapshot import PublishedPolicy
-from controlplane.delivery.hotpath.auth import TokenRecord, TokenTable
+from controlplane.delivery.domain.snapshot import PublishedPolicy, Snapshot
+from controlplane.delivery.hotpath.auth import TokenTable
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.store import SnapshotStore
+from controlplane.delivery.services.database_thread import DatabaseThread
 from controlplane.delivery.services.hints import HintListener, connect_to
+from controlplane.delivery.services.history import History
 from controlplane.delivery.services.instruments import (
     FEED_FAILURES,
     PUBLISH_TO_SWAP,
-    REPORTS_WRITTEN,
 )
-from controlplane.delivery.services.loading import Changes, Stamp, read_changes
-from controlplane.delivery.services.reports import write_reports
+from controlplane.delivery.services.loading import START, Changes, Position, Stamp, read_changes
+from controlplane.delivery.services.remembering import SnapshotMemory
+from controlplane.delivery.services.report_writer import ReportWriter
 from controlplane.delivery.services.signing import Signer
 from controlplane.delivery.services.signing_keys import ensure_signing_key
-from controlplane.delivery.services.snapshot_file import read_snapshot_file, write_snapshot_file
-from controlplane.kernel.channels import Channel
-from controlplane.kernel.hints import send_hints
+from controlplane.delivery.services.snapshot_file import Key, News, SavedSnapshots, key_of
 
 RECONCILE_S = 1.0  # a revoked token works for 2 s at most, the look itself included
-FLUSH_S = 0.25
+READ_WITHIN_S = 10.0  # all of 10,000 services take 2
 BEHIND_AFTER_S = 6.0  # some looks that failed
+START_WITHIN_S = 3.0
+STOP_WITHIN_S = 3.0
 CLOCK_CHECK_S = 1.0  # the longest that a jump of the wall clock can keep an expired token alive
-STOP_WITHIN_S = 5.0
-
-Result = TypeVar("Result")
+SWAPS_PER_TURN = 100
 
 logger = structlog.get_logger(__name__)
+
+
+Compiled = tuple[tuple[PublishedPolicy, Snapshot], ...]
+Unreadable = tuple[tuple[int, str], ...]
+Recalled = tuple[SavedSnapshots | None, tuple[Compiled, Unreadable]]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the database found, ready to be served."""
+
+    changes: Changes
+    snapshots: Compiled
+    unreadable: Unreadable
 
 
 class Feed:
     """Keeps a store and a token table current, and writes what instances report.
 
     Database work runs on two threads of its own, one that reads and one that writes, so that
-    neither waits for the other nor for the pages; everything else runs on the event loop.
+    neither waits for the other nor for the pages, and none of it for ever; everything else runs on
+    the event loop.
     """
 
     def __init__(
@@ -72,25 +85,23 @@ class Feed:
     ) -> None:
         self._store = store
         self._tokens = tokens
-        self._reports = reports
         self._signer = signer
-        self._snapshot_file = snapshot_file
         self._clock = clock
-        self._published: dict[tuple[str, str, str], PublishedPolicy] = {}
-        self._token_records: tuple[TokenRecord, ...] = ()
+        self._memory = SnapshotMemory(snapshot_file)
+        self._history = History()
+        self._served: dict[Key, Position] = {}
         self._tokens_stamp: Stamp | None = None
-        self._keys: tuple[AnnouncedKey, ...] = ()
         self._keys_stamp: Stamp | None = None
-        self._after_sequence = 0
-        self._is_file_due = False
+        self._reached = START
+        self._has_recalled = False
+        self._may_start_from_file = False
         self._database_answers: bool | None = None
         self._is_missing_key_said = False
-        self._reports_are_written = True
         self.confirmed_at_unix = 0.0
         self._wanted = asyncio.Event()
         self._hints = HintListener(partial(connect_to, redis_url), self.hint)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed-read")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="feed-write")
+        self._reader = DatabaseThread("feed-read")
+        self._reports = ReportWriter(reports, self._hints)
         self._tasks: list[asyncio.Task[None]] = []
 
     def load(self) -> None:
@@ -98,15 +109,26 @@ class Feed:
 
         Blocking, on the caller's own connection: for tests and commands. Harmless to repeat.
         """
-        self._take(self._read())
+        if not self._has_recalled:
+            self._put_recalled(self._recall())
+        try:
+            look = self._look()
+        except DatabaseError as error:
+            self._say_database_lost(error)
+            return
+        for _ in self._take(look):
+            pass
 
     async def run(self) -> None:
         """Load, then follow publications and write reports until stopped."""
+        if not self._has_recalled:
+            self._put_recalled(await asyncio.to_thread(self._recall))
         self._tasks = [
             asyncio.create_task(self._follow(), name="feed: follow"),
+            asyncio.create_task(self._watch_age(), name="feed: age"),
             asyncio.create_task(self._expire_forever(), name="feed: expiry of tokens"),
             asyncio.create_task(self._hints.run(), name="feed: hints"),
-            asyncio.create_task(self._flush_forever(), name="feed: reports"),
+            asyncio.create_task(self._reports.run(), name="feed: reports"),
         ]
         try:
             await asyncio.gather(*self._tasks)
@@ -122,59 +144,36 @@ class Feed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WITHIN_S):
                 await self.flush()
-                await self._save()
-        self._reader.shutdown(wait=False, cancel_futures=True)
-        self._writer.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(self._reader.close(), self._reports.close(), self._memory.close())
 
     def hint(self) -> None:
         """Look at the database now instead of at the end of the present second."""
         self._wanted.set()
 
     async def sync(self) -> None:
-        """Look at the database once and serve what is new."""
-        loop = asyncio.get_running_loop()
+        """Look at the database once and serve what is new; it is in the snapshot file first."""
         try:
-            found = await loop.run_in_executor(self._reader, _in_fresh_connection, self._read)
-        except DatabaseError as error:  # closing a connection that has gone bad may fail too
-            found = error
-        self._take(found)
+            look = await self._reader.run(self._look, within_s=READ_WITHIN_S)
+        except DatabaseError as error:
+            self._say_database_lost(error)
+            return
+        news = tuple(published for published, _ in look.snapshots if self._is_news(published))
+        await self._memory.add(
+            News(news, look.changes.tokens, look.changes.keys), confirmed_at_unix=self._clock()
+        )
+        for _ in self._take(look):
+            await asyncio.sleep(0)  # thousands at once must not make a poll wait for them
 
     async def flush(self) -> None:
-        """Write the reports that are waiting, in batches.
-
-        A batch that the database cannot take now is kept; one that it refuses is dropped, or it
-        would stand in the way of every later one.
-        """
-        loop = asyncio.get_running_loop()
-        while len(self._reports):
-            notes = self._reports.take()
-            try:
-                answers = await loop.run_in_executor(
-                    self._writer, _in_fresh_connection, partial(write_reports, notes)
-                )
-            except (OperationalError, InterfaceError) as error:
-                self._reports.give_back(notes)
-                self._say_reports_lost(error)
-                return
-            except DatabaseError as error:
-                FEED_FAILURES.labels("write").inc()
-                logger.error("reports.refused", error=str(error), count=len(notes))
-                continue
-            REPORTS_WRITTEN.inc(len(notes))
-            if not self._reports_are_written:
-                self._reports_are_written = True
-                logger.info("reports.back")
-            if answers and self._hints.is_connected:
-                environments = sorted({note.environment for note in notes if note.marks})
-                messages = [{"environment": environment} for environment in environments]
-                await loop.run_in_executor(self._writer, send_hints, Channel.REPORTS, messages)
+        """Write the reports that are waiting; what the database cannot take now is kept."""
+        await self._reports.flush()
 
     async def _follow(self) -> None:
+        asyncio.get_running_loop().call_later(START_WITHIN_S, self._start_from_file)
         while True:
             self._wanted.clear()
             await self.sync()
             await self._ensure_key()
-            await self._save()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONCILE_S):
                     await self._wanted.wait()
@@ -183,11 +182,10 @@ class Feed:
         """Make the first signing key; every process tries, and one succeeds."""
         if self._signer is None or self._signer.has_keys or not self._database_answers:
             return
-        loop = asyncio.get_running_loop()
         now = datetime.fromtimestamp(self._clock(), UTC)
         make = partial(ensure_signing_key, actor=system_actor("delivery"), now=now)
         try:
-            await loop.run_in_executor(self._writer, _in_fresh_connection, make)
+            await self._reader.run(make, within_s=READ_WITHIN_S)
         except DatabaseError as error:
             FEED_FAILURES.labels("write").inc()
             if not self._is_missing_key_said:
@@ -203,126 +201,129 @@ class Feed:
             for key in self._tokens.take_expired(self._clock()):
                 self._store.wake(key)
 
-    async def _flush_forever(self) -> None:
+    async def _watch_age(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_S)
-            await self.flush()
+            await asyncio.sleep(1.0)
+            self._mark_age()
 
-    def _read(self) -> Changes | DatabaseError:
-        try:
-            return read_changes(
-                after_sequence=self._after_sequence,
-                stamp=self._tokens_stamp,
-                keys_stamp=self._keys_stamp,
-            )
-        except DatabaseError as error:
-            return error
+    def _look(self) -> Look:
+        changes = read_changes(
+            after=self._reached, stamp=self._tokens_stamp, keys_stamp=self._keys_stamp
+        )
+        snapshots, unreadable = _compiled(changes.publications)
+        return Look(changes, snapshots, (*changes.unreadable, *unreadable))
 
-    def _take(self, found: Changes | DatabaseError) -> None:
-        now = self._clock()
-        if self._signer is not None:
-            self._signer.advance()
-        if isinstance(found, DatabaseError):
-            self._say_database_lost(found, now)
-            return
+    def _take(self, look: Look) -> Iterator[None]:
+        """Serve what a look found; yields now and then, so that others may run."""
         if self._database_answers is False:
             logger.info("database.back")
+        is_first = self._reached == START
         self._database_answers = True
-        self.confirmed_at_unix = now
-        is_first = not self._after_sequence
-        self._put(found)
-        self._store.is_loaded = True
-        self._store.behind_since_unix = None
-        if not is_first:
-            for published in found.publications:
+        self._compare(look)
+        _say_unreadable(look.unreadable)
+        self._use_credentials(look.changes)
+        for number, (published, snapshot) in enumerate(look.snapshots, start=1):
+            self._serve(published, snapshot)
+            if not is_first:
                 PUBLISH_TO_SWAP.observe(max(0.0, self._clock() - published.issued_at.timestamp()))
+            if number % SWAPS_PER_TURN == 0:
+                yield
+        self._reached = look.changes.reached
+        self.confirmed_at_unix = self._clock()
+        self._store.behind_since_unix = None
+        self._store.is_loaded = True
 
-    def _put(self, found: Changes) -> None:
-        self._tokens_stamp = found.stamp
-        if found.tokens is not None:
-            self._token_records = found.tokens
-            for key in self._tokens.replace(found.tokens):
+    def _use_credentials(self, changes: Changes) -> None:
+        self._tokens_stamp = changes.stamp
+        if changes.tokens is not None:
+            for key in self._tokens.replace(changes.tokens):
                 self._store.wake(key)
-            self._is_file_due = True
-        self._keys_stamp = found.keys_stamp
-        if found.keys is not None:
-            self._keys = found.keys
-            self._is_file_due = True
-            if self._signer is not None:
-                self._signer.put(found.keys)
-        for sequence, problem in found.unreadable:
-            logger.error("publication.unreadable", sequence=sequence, error=problem)
-        for published in found.publications:
-            try:
-                is_news = self._store.swap(compile_snapshot(published))
-            except (TypeError, ValueError) as error:
-                logger.error(
-                    "publication.unreadable", sequence=published.sequence, error=repr(error)
-                )
-                continue
-            if is_news:
-                cohort = (published.environment, published.service, published.cohort)
-                self._published[cohort] = published
-                self._is_file_due = True
-        self._after_sequence = max(self._after_sequence, found.sequence)
+        self._keys_stamp = changes.keys_stamp
+        if self._signer is not None:
+            self._signer.advance()
+            if changes.keys is not None:
+                self._signer.put(changes.keys)
 
-    def _say_database_lost(self, error: DatabaseError, now: float) -> None:
+    def _serve(self, published: PublishedPolicy, snapshot: Snapshot) -> None:
+        if self._store.swap(snapshot):
+            self._served[key_of(published)] = Position(published.sequence, published.etag)
+
+    def _is_news(self, published: PublishedPolicy) -> bool:
+        served = self._served.get(key_of(published))
+        return served is None or served.sequence < published.sequence
+
+    def _compare(self, look: Look) -> None:
+        """Say what the database lacks of what was served before."""
+        served = max((position.sequence for position in self._served.values()), default=0)
+        self._history.compare(
+            newest=look.changes.newest, served=served, claimed=0, now_unix=self._clock()
+        )
+        if look.changes.is_everything and look.changes.newest >= served and not look.unreadable:
+            found = {key_of(published): published for published, _ in look.snapshots}
+            lower = [
+                (key, position)
+                for key, position in self._served.items()
+                if key not in found or found[key].sequence < position.sequence
+            ]
+            if lower:
+                self._history.say_other(lower)
+
+    def _say_database_lost(self, error: DatabaseError) -> None:
         FEED_FAILURES.labels("read").inc()
         if self._database_answers is not False:
             logger.warning("database.lost", error=str(error), serving="last snapshots")
         self._database_answers = False
-        if not self._store.is_loaded:
-            self._start_from_file()
-        elif now - self.confirmed_at_unix > BEHIND_AFTER_S:
+        if self._signer is not None:
+            self._signer.advance()
+        self._start_from_file()
+        self._mark_age()
+
+    def _mark_age(self) -> None:
+        if self._store.is_loaded and self._clock() - self.confirmed_at_unix > BEHIND_AFTER_S:
             self._store.behind_since_unix = self.confirmed_at_unix
 
-    def _start_from_file(self) -> None:
-        try:
-            saved = read_snapshot_file(self._snapshot_file)
-        except (OSError, ValueError) as error:
-            logger.error("snapshots.unreadable", error=str(error))
-            return
+    def _recall(self) -> Recalled:
+        saved = self._memory.recall()
+        return saved, _compiled(saved.publications if saved is not None else ())
+
+    def _put_recalled(self, recalled: Recalled) -> None:
+        """Take up what was served before a restart, even if the database answers.
+
+        What it holds may be older: it is restored from a backup, or a replica.
+        """
+        self._has_recalled = True
+        saved, (snapshots, unreadable) = recalled
         if saved is None:
             return
-        newest = max((published.sequence for published in saved.publications), default=0)
-        self._put(Changes(saved.publications, newest, saved.tokens, stamp=None, keys=saved.keys))
-        self._is_file_due = False
+        _say_unreadable(unreadable)
+        for published, snapshot in snapshots:
+            self._serve(published, snapshot)
+        self._tokens.replace(saved.tokens)
+        if self._signer is not None:
+            self._signer.put(saved.keys)
         self.confirmed_at_unix = saved.confirmed_at_unix
-        self._store.behind_since_unix = saved.confirmed_at_unix
-        self._store.is_loaded = True
-        logger.warning("snapshots.restored", count=len(saved.publications))
+        self._may_start_from_file = True
 
-    def _say_reports_lost(self, error: DatabaseError) -> None:
-        FEED_FAILURES.labels("write").inc()
-        if self._reports_are_written:
-            logger.warning("reports.lost", error=str(error), waiting=len(self._reports))
-        self._reports_are_written = False
+    def _start_from_file(self) -> None:
+        """Serve what the file holds, with its age, unless the database was there first."""
+        if self._may_start_from_file and not self._store.is_loaded:
+            self._store.is_loaded = True
+            self._store.behind_since_unix = self.confirmed_at_unix
+            logger.warning("snapshots.restored", count=len(self._served))
 
-    async def _save(self) -> None:
-        if not self._is_file_due:
-            return
-        self._is_file_due = False
-        published, tokens = tuple(self._published.values()), self._token_records
-        keys = self._keys
-        loop = asyncio.get_running_loop()
+
+def _compiled(publications: Iterable[PublishedPolicy]) -> tuple[Compiled, Unreadable]:
+    """Render publications; one that somebody damaged by hand must not keep the others away."""
+    snapshots: list[tuple[PublishedPolicy, Snapshot]] = []
+    unreadable: list[tuple[int, str]] = []
+    for published in publications:
         try:
-            await loop.run_in_executor(
-                self._writer,
-                lambda: write_snapshot_file(
-                    self._snapshot_file,
-                    publications=published,
-                    tokens=tokens,
-                    keys=keys,
-                    confirmed_at_unix=self.confirmed_at_unix,
-                ),
-            )
-        except OSError as error:
-            logger.error("snapshots.unwritten", error=str(error))
+            snapshots.append((published, compile_snapshot(published)))
+        except (TypeError, ValueError) as error:
+            unreadable.append((published.sequence, repr(error)))
+    return tuple(snapshots), tuple(unreadable)
 
 
-def _in_fresh_connection(work: Callable[[], Result]) -> Result:
-    close_old_connections()
-    try:
-        return work()
-    finally:
-        close_old_connections()
+def _say_unreadable(unreadable: Unreadable) -> None:
+    for sequence, problem in unreadable:
+        logger.error("publication.unreadable", sequence=sequence, error=problem)

@@ -21,7 +21,18 @@ REPORTS_WRITTEN = counter(
     "tidegate_delivery_reports_written_total", "Instance reports written to the database."
 )
 FEED_FAILURES = counter(
-    "tidegate_delivery_feed_failures_total", "Failed reads, writes and hint connections.", ("what",)
+    "tidegate_delivery_feed_failures_total",
+    "Failed reads and writes of the database, hint connections and writes of the snapshot file.",
+    ("what",),
+)
+SNAPSHOTS_LATE = counter(
+    "tidegate_delivery_snapshots_late_total",
+    "Times that the disk was so slow that a policy was served before it was in the snapshot file.",
+)
+SEQUENCE_LEAD = gauge(
+    "tidegate_delivery_sequence_lead",
+    "By how much what was served, or what instances hold, is ahead of the newest publication in "
+    "the database; above 0, a replica lags or a backup was restored.",
 )
 SIGNS = gauge(
     "tidegate_delivery_signs",

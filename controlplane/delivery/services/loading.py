@@ -14,6 +14,7 @@ from controlplane.delivery.hotpath.auth import TokenRecord
 from controlplane.delivery.selectors import list_signing_keys, signing_keys_stamp
 from controlplane.policies.models import Publication
 from controlplane.policies.selectors.publications import (
+    has_publication,
     list_newest_publications,
     newest_sequence,
 )
@@ -22,59 +23,82 @@ Stamp = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """One publication, as a place in the history of all of them."""
+
+    sequence: int
+    etag: str
+
+
+START = Position(0, "")
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What is new since the last look. `tokens` and `keys` are None when they have not changed.
 
-    `sequence`, `stamp` and `keys_stamp` say how far the look went; `unreadable` are rows that are
-    no publication of ours, as (sequence, what is wrong).
+    `reached`, `stamp` and `keys_stamp` say how far the look went; `newest` is the highest sequence
+    that the database holds, lower than what was reached before when it went back in time.
+    `is_everything` says that `publications` are those of all services, not only of those that
+    changed. `unreadable` are rows that are no publication of ours, as (sequence, what is wrong).
     """
 
     publications: tuple[PublishedPolicy, ...]
-    sequence: int
+    reached: Position
+    newest: int
     tokens: tuple[TokenRecord, ...] | None
     stamp: Stamp | None
+    is_everything: bool = False
     unreadable: tuple[tuple[int, str], ...] = ()
     keys: tuple[AnnouncedKey, ...] | None = None
     keys_stamp: Stamp | None = None
 
 
 def read_changes(
-    *, after_sequence: int, stamp: Stamp | None, keys_stamp: Stamp | None = None
+    *, after: Position, stamp: Stamp | None, keys_stamp: Stamp | None = None
 ) -> Changes:
-    """Return the newest publication of every cohort of a service, of those after `after_sequence`.
+    """Return the newest publication of every cohort of a service, of those after `after`.
 
     They are in the order to serve them in: what everybody gets comes before the canaries.
 
     Publications become visible in the order of their sequences, so nothing below the highest one
-    seen can turn up later. When nothing changed this costs three small queries.
+    seen can turn up later; unless the database was restored from a backup and has gone on in
+    another direction since. Then `after` is no longer part of its history, and everything is read.
+    When nothing changed this costs three small queries.
     """
     # A stamp is read before what it stands for: what is made in between is read again, not missed.
     present_stamp = service_tokens_stamp()
     tokens = None if present_stamp == stamp else _token_records()
     present_keys_stamp = signing_keys_stamp()
     keys = None if present_keys_stamp == keys_stamp else _announced_keys()
-    if newest_sequence() <= after_sequence:
+    newest = newest_sequence()
+    if newest <= after.sequence:
         return Changes(
-            (), after_sequence, tokens, present_stamp, keys=keys, keys_stamp=present_keys_stamp
+            (), after, newest, tokens, present_stamp, keys=keys, keys_stamp=present_keys_stamp
         )
+    if after != START and not has_publication(after.sequence, after.etag):
+        after = START
     publications: list[PublishedPolicy] = []
     unreadable: list[tuple[int, str]] = []
-    rows = list_newest_publications(after_sequence=after_sequence)
+    rows = list_newest_publications(after_sequence=after.sequence)
     for row in rows:
         try:
             publications.append(published_policy(row))
         except (KeyError, TypeError, ValueError) as error:
             # One row that somebody damaged by hand must not keep the others from being served.
             unreadable.append((row.sequence, repr(error)))
-    reached = max((row.sequence for row in rows), default=after_sequence)
+    last = max(rows, key=lambda row: row.sequence, default=None)
+    reached = after if last is None else Position(last.sequence, last.etag)
     return Changes(
-        tuple(publications),
-        reached,
-        tokens,
-        present_stamp,
-        tuple(unreadable),
-        keys,
-        present_keys_stamp,
+        publications=tuple(publications),
+        reached=reached,
+        newest=max(newest, reached.sequence),
+        tokens=tokens,
+        stamp=present_stamp,
+        is_everything=after == START,
+        unreadable=tuple(unreadable),
+        keys=keys,
+        keys_stamp=present_keys_stamp,
     )
 
 

@@ -18,6 +18,11 @@ def newest_sequence() -> int:
     return int(highest or 0)
 
 
+def has_publication(sequence: int, etag: str) -> bool:
+    """Say whether exactly this publication was made; one query."""
+    return Publication.objects.filter(sequence=sequence, etag=etag).exists()
+
+
 def list_newest_publications(*, after_sequence: int = 0) -> list[Publication]:
     """Return the newest publication of each cohort of each service and fleet default; one query.
 
