@@ -1,0 +1,177 @@
+"""The operator's side of a benchmark: a process of its own that fills the database and publishes.
+
+One JSON object per line in, one out. It uses the services that the pages and the API use, so a
+publication is a real one: policy, audit entry and sequence in one transaction, then the hint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.project.settings.dev")
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from django.db import transaction  # noqa: E402
+
+from benchmarks.harness.names import ENVIRONMENT, service_name, token_text  # noqa: E402
+from controlplane.access.domain.actors import system_actor  # noqa: E402
+from controlplane.access.domain.tokens import hash_token  # noqa: E402
+from controlplane.access.models import ServiceToken  # noqa: E402
+from controlplane.access.services.memberships import ensure_team  # noqa: E402
+from controlplane.delivery.domain.compile import compile_snapshot  # noqa: E402
+from controlplane.delivery.services.loading import read_changes  # noqa: E402
+from controlplane.delivery.services.snapshot_file import (  # noqa: E402
+    read_snapshot_file,
+    write_snapshot_file,
+)
+from controlplane.policies.models import PolicyVersion  # noqa: E402
+from controlplane.policies.services import publish_fleet_default, publish_version  # noqa: E402
+from controlplane.registry.models import Environment, Service  # noqa: E402
+from controlplane.registry.selectors import get_service  # noqa: E402
+from controlplane.registry.services.registration import ensure_environment  # noqa: E402
+
+ACTOR = system_actor("benchmark")
+REASON = "a benchmark"
+
+
+def fill(services: int, dependencies: int, tokens_of_first: int = 1) -> dict[str, Any]:
+    """Make tables, services with a version of their own each, a token each; publish them all."""
+    call_command("migrate", verbosity=0)
+    now = datetime.now(UTC)
+    environment = ensure_environment(actor=ACTOR, slug=ENVIRONMENT, name="Production", now=now)
+    team = ensure_team(actor=ACTOR, slug="bench", name="Bench", now=now)
+    document = _document(dependencies)
+    with transaction.atomic():
+        for number in range(services):
+            # Straight into the tables: an audit entry for each would only lengthen the filling.
+            service = Service(
+                environment=environment, slug=service_name(number), team=team, registered_at=now
+            )
+            service.save(force_insert=True)
+            PolicyVersion(
+                environment=environment, service=service, number=1, document=document,
+                reason=REASON, author=ACTOR.name, created_at=now,
+            ).save(force_insert=True)  # fmt: skip
+            for copy in range(tokens_of_first if number == 0 else 1):
+                ServiceToken(
+                    kind="service", token_hash=hash_token(token_text(number, copy)),
+                    label="benchmark", environment=ENVIRONMENT, service=service_name(number),
+                    created_at=now, created_by=ACTOR.name,
+                ).save(force_insert=True)  # fmt: skip
+    return publish_fleet(deadline_ms=3000)
+
+
+def publish(service: int, deadline_ms: int, dependencies: int = 0) -> dict[str, Any]:
+    """Publish the next version of one service; say when, on the clock all processes share."""
+    document = _document(dependencies) | {"inbound": {"deadline_ms": deadline_ms}}
+    target = get_service(ENVIRONMENT, service_name(service))
+    return _timed(
+        lambda: publish_version(
+            actor=ACTOR, service=target, document=document, reason=REASON, now=datetime.now(UTC)
+        )
+    )
+
+
+def publish_fleet(deadline_ms: int) -> dict[str, Any]:
+    """Publish the next fleet default, and with it every service."""
+    environment = Environment(pk=_environment_pk(), slug=ENVIRONMENT, name="Production")
+    return _timed(
+        lambda: publish_fleet_default(
+            actor=ACTOR,
+            environment=environment,
+            document={"inbound": {"deadline_ms": deadline_ms}},
+            reason=REASON,
+            now=datetime.now(UTC),
+        )
+    )
+
+
+def snapshot_file(path: str) -> dict[str, Any]:
+    """Read everything from the database, compile it, write the snapshot file and read it back."""
+    seconds: dict[str, float] = {}
+
+    def step(name: str, work: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        done = work()
+        seconds[name] = time.perf_counter() - started
+        return done
+
+    changes = step("read_s", lambda: read_changes(after_sequence=0, stamp=None))
+    step("idle_read_s", lambda: read_changes(after_sequence=changes.sequence, stamp=changes.stamp))
+    step("compile_s", lambda: [compile_snapshot(each) for each in changes.publications])
+    file = Path(path)
+    step(
+        "write_s",
+        lambda: write_snapshot_file(
+            file,
+            publications=changes.publications,
+            tokens=changes.tokens or (),
+            confirmed_at_unix=time.time(),
+        ),
+    )
+    step("read_file_s", lambda: read_snapshot_file(file))
+    return {
+        **seconds,
+        "publications": len(changes.publications),
+        "file_bytes": file.stat().st_size,
+    }
+
+
+def _timed(work: Callable[[], object]) -> dict[str, Any]:
+    stamps: dict[str, int] = {"started_ns": time.monotonic_ns()}
+
+    def commit() -> None:
+        stamps["committed_ns"] = time.monotonic_ns()
+
+    with transaction.atomic():
+        # Registered first, so it runs right after the COMMIT and before the hint is sent.
+        transaction.on_commit(commit)
+        work()
+    return {**stamps, "done_ns": time.monotonic_ns()}
+
+
+def _environment_pk() -> int:
+    return ensure_environment(
+        actor=ACTOR, slug=ENVIRONMENT, name="Production", now=datetime.now(UTC)
+    ).pk
+
+
+def _document(dependencies: int) -> dict[str, Any]:
+    return {
+        "outbound": {
+            "dependencies": {
+                f"dependency-{number}": {"timeouts": {"attempt_ms": 400 + number}}
+                for number in range(dependencies)
+            }
+        }
+    }
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "fill": fill,
+    "publish": publish,
+    "publish_fleet": publish_fleet,
+    "snapshot_file": snapshot_file,
+}
+
+
+def main() -> None:
+    """Do what each line says until there is none."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = COMMANDS[request.pop("do")](**request)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
