@@ -13,7 +13,11 @@ from controlplane.access.models import AuditEntry
 from controlplane.delivery.domain.jws import PrivateKey, canonical_jwk, verify
 from controlplane.delivery.domain.sealing import CannotOpen, Seal
 from controlplane.delivery.models import SigningKey
-from controlplane.delivery.selectors import list_signing_keys, signing_keys_stamp
+from controlplane.delivery.selectors import (
+    list_announced_keys,
+    list_signing_keys,
+    signing_keys_stamp,
+)
 from controlplane.delivery.services.signing_keys import (
     ensure_signing_key,
     rotate_signing_key,
@@ -126,6 +130,19 @@ def test_every_older_key_endorses_a_younger_one(now: datetime) -> None:
     third = rotate(now + timedelta(days=1))
 
     assert endorsers_of(third) == [first.kid, second.kid]
+
+
+@pytest.mark.django_db
+def test_after_many_rotations_the_newest_keys_are_named_and_endorse(now: datetime) -> None:
+    ensure_signing_key(actor=ADMIN, now=now)
+    for day in range(1, 70):
+        rotate(now + timedelta(days=day))
+
+    announced = list_announced_keys()
+
+    assert len(announced) == 64
+    endorsers = [endorsement.kid for endorsement in announced[-1].endorsements]
+    assert endorsers == [key.kid for key in announced[-17:-1]]
 
 
 @pytest.mark.django_db
@@ -272,7 +289,7 @@ def test_the_stamp_changes_with_every_key_made_or_withdrawn(now: datetime) -> No
     stamps.append(signing_keys_stamp())
 
     assert len(set(stamps)) == 4
-    assert list_signing_keys()[0].kid == first.kid
+    assert list_signing_keys(now=now)[0].kid == first.kid
 
 
 @pytest.mark.django_db

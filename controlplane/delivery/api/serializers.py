@@ -6,9 +6,12 @@ from typing import Any
 
 from rest_framework import serializers
 
+from controlplane.access.http.fields import BoundedSecondsField
 from controlplane.delivery.domain.convergence import Phase
 from controlplane.delivery.domain.drift import DriftKind
 from controlplane.delivery.domain.progress import Progress
+from controlplane.delivery.services.signing_keys import DEFAULT_LEAD, MAX_LEAD, MIN_LEAD
+from controlplane.policies.api.serializers import ReasonIn
 
 
 class InstanceOut(serializers.Serializer[Any]):
@@ -163,3 +166,44 @@ class DriftsOut(serializers.Serializer[Any]):
     silent = serializers.IntegerField(help_text="instances that stopped asking a short while ago")
     instances = DriftOut(many=True)
     next_cursor = serializers.CharField(allow_null=True)
+
+
+class SigningKeyOut(serializers.Serializer[Any]):
+    """A public key that signatures are checked with."""
+
+    kid = serializers.CharField(help_text="RFC 7638 thumbprint")
+    x = serializers.CharField(help_text="the Ed25519 public key, base64url")
+    status = serializers.ChoiceField(choices=["next", "active", "retired", "withdrawn"])
+    created_at = serializers.DateTimeField()
+    active_from = serializers.DateTimeField(help_text="signs from then on")
+    retired_at = serializers.DateTimeField(allow_null=True, help_text="a younger key signs then")
+    withdrawn_at = serializers.DateTimeField(allow_null=True)
+    endorsed_by = serializers.ListField(
+        child=serializers.CharField(), help_text="older keys that vouch for it, by kid"
+    )
+
+
+class SigningKeysOut(serializers.Serializer[Any]):
+    """One page of signing keys, oldest first."""
+
+    signing_keys = SigningKeyOut(many=True)
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class RotateSigningKeyIn(ReasonIn):
+    """From when on the next key signs."""
+
+    lead_s = BoundedSecondsField(
+        min_s=MIN_LEAD.total_seconds(),
+        max_s=MAX_LEAD.total_seconds(),
+        required=False,
+        help_text=f"seconds from now; {DEFAULT_LEAD.total_seconds():.0f} when left out",
+    )
+
+
+class WithdrawalOut(serializers.Serializer[Any]):
+    """What a withdrawal did, and which clients have to be touched."""
+
+    withdrawn = SigningKeyOut()
+    active = SigningKeyOut(help_text="signs from now on")
+    consequence = serializers.CharField()

@@ -8,6 +8,12 @@ from controlplane.delivery.api.propagation import (
     PublicationsView,
     PublicationView,
 )
+from controlplane.delivery.api.signing_keys import (
+    RotateSigningKeyView,
+    SigningKeysView,
+    SigningKeyView,
+    WithdrawSigningKeyView,
+)
 from controlplane.delivery.api.views import ConvergenceView, InstancesView
 
 urlpatterns = [
@@ -24,5 +30,13 @@ urlpatterns = [
         "services/<slug:service_slug>/convergence",
         ConvergenceView.as_view(),
         name="api-convergence",
+    ),
+    path("signing-keys", SigningKeysView.as_view(), name="api-signing-keys"),
+    path("signing-keys/rotate", RotateSigningKeyView.as_view(), name="api-signing-key-rotate"),
+    path("signing-keys/<slug:kid>", SigningKeyView.as_view(), name="api-signing-key"),
+    path(
+        "signing-keys/<slug:kid>/withdraw",
+        WithdrawSigningKeyView.as_view(),
+        name="api-signing-key-withdraw",
     ),
 ]

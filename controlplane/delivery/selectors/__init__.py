@@ -13,7 +13,13 @@ from controlplane.delivery.selectors.instances import (
     fleet_convergence,
     list_instances,
 )
-from controlplane.delivery.selectors.keys import list_signing_keys, signing_keys_stamp
+from controlplane.delivery.selectors.keys import (
+    SigningKeyRow,
+    get_signing_key,
+    list_announced_keys,
+    list_signing_keys,
+    signing_keys_stamp,
+)
 from controlplane.delivery.selectors.propagation import (
     PublicationRow,
     PublicationSpread,
@@ -26,11 +32,14 @@ __all__ = [
     "InstanceRow",
     "PublicationRow",
     "PublicationSpread",
+    "SigningKeyRow",
     "convergence",
     "convergence_many",
     "fleet_convergence",
     "fleet_drift",
     "follow_publication",
+    "get_signing_key",
+    "list_announced_keys",
     "list_instances",
     "list_recent_publications",
     "list_rejections",

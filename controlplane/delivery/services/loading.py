@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.access.selectors import list_service_tokens, service_tokens_stamp
-from controlplane.delivery.domain.keyring import AnnouncedKey, Endorsement
+from controlplane.delivery.domain.keyring import AnnouncedKey
 from controlplane.delivery.domain.snapshot import PublishedPolicy, ScheduledPolicy
 from controlplane.delivery.hotpath.auth import TokenRecord
-from controlplane.delivery.selectors import list_signing_keys, signing_keys_stamp
+from controlplane.delivery.selectors import list_announced_keys, signing_keys_stamp
 from controlplane.policies.models import Publication
 from controlplane.policies.selectors.publications import (
     has_publication,
@@ -70,7 +70,7 @@ def read_changes(
     present_stamp = service_tokens_stamp()
     tokens = None if present_stamp == stamp else _token_records()
     present_keys_stamp = signing_keys_stamp()
-    keys = None if present_keys_stamp == keys_stamp else _announced_keys()
+    keys = None if present_keys_stamp == keys_stamp else tuple(list_announced_keys())
     newest = newest_sequence()
     if newest <= after.sequence:
         return Changes(
@@ -138,18 +138,4 @@ def _token_records() -> tuple[TokenRecord, ...]:
             expires_at_unix=token.expires_at.timestamp() if token.expires_at else None,
         )
         for token in list_service_tokens()
-    )
-
-
-def _announced_keys() -> tuple[AnnouncedKey, ...]:
-    return tuple(
-        AnnouncedKey(
-            kid=key.kid,
-            x=key.x,
-            active_from_unix=key.active_from.timestamp(),
-            sealed=key.sealed_private,
-            endorsements=tuple(Endorsement(**entry) for entry in key.endorsements),
-        )
-        for key in list_signing_keys()
-        if key.withdrawn_at is None
     )

@@ -22,6 +22,7 @@ DEFAULT_LEAD = timedelta(minutes=10)
 # Longer than the minute for which `/config/v1/keys` may be kept, plus a node's look for changes.
 MIN_LEAD = timedelta(minutes=2)
 MAX_LEAD = timedelta(days=30)
+MAX_ENDORSEMENTS = 16  # the newest; clients read no more, and follow chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def rotate_signing_key(
 ) -> SigningKey:
     """Announce a new key at once, and sign with it from `now + lead` on; return it.
 
-    Every older key that was not withdrawn endorses it, so whoever pinned any of them trusts it.
+    The older keys that were not withdrawn endorse it, so whoever pinned any of them trusts it.
 
     Args:
         lead: 2 minutes to 30 days, so that every node and client knows the key before it signs.
@@ -167,7 +168,7 @@ def _make(
         sealed_private=_seal().close(private),
         endorsements=[
             {"kid": endorser.kid, "signature": endorser.endorse(private.x)}
-            for endorser in endorsers
+            for endorser in endorsers[-MAX_ENDORSEMENTS:]
         ],
         created_at=now,
         active_from=active_from,

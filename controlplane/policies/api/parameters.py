@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from drf_spectacular.utils import OpenApiParameter
 
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
-    str,
-    OpenApiParameter.HEADER,
-    description="1 to 255 visible ASCII characters; a repeat gets the first answer. Kept 24 h.",
-)
+from controlplane.resilience.http.parameters import IDEMPOTENCY_KEY as IDEMPOTENCY_KEY
+
 IF_MATCH = OpenApiParameter(
     "If-Match",
     str,

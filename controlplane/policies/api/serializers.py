@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from controlplane.access.http.fields import TextField
 from controlplane.access.http.parsing import StrictSerializer
 from controlplane.policies.domain.messages import kind_of
 
@@ -43,22 +44,6 @@ class SecondsField(serializers.FloatField):
             raise serializers.ValidationError("expected a number of seconds")
         seconds = float(super().to_internal_value(data))
         return min(max(seconds, 0.0), LONGEST_S)
-
-
-class TextField(serializers.CharField):
-    """Text: a JSON string, not a number or a boolean that could be written as one."""
-
-    default_error_messages = {
-        "required": "is missing: expected text",
-        "null": "expected text, not null",
-        "blank": "is empty: expected text",
-    }
-
-    def to_internal_value(self, data: Any) -> str:
-        """Return the text."""
-        if not isinstance(data, str):
-            raise serializers.ValidationError("expected text")
-        return str(super().to_internal_value(data))
 
 
 class ReasonIn(StrictSerializer):
