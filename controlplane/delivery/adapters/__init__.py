@@ -1,0 +1,1 @@
+"""The same publications in others' words: pure mappings from a policy to another protocol."""
