@@ -58,8 +58,8 @@ class Fleet:
 
     def said(self) -> list[tuple[str, str]]:
         """What the instance said of itself since the last look: outcome and tag, in order."""
-        notes = self.plane.reports.take()
-        return [(mark.outcome, mark.etag) for note in notes for mark in note.marks]
+        marks = [mark for note in self.plane.reports.take() for mark in note.marks]
+        return [(mark.outcome, mark.etag) for mark in marks if mark.outcome != "fetched"]
 
 
 def make_fleet(loop: VirtualTimeLoop, **first: Any) -> Fleet:

@@ -74,10 +74,13 @@ class ControlPlane(httpx.AsyncBaseTransport):
         self.hold_s = 0.0
         self.is_dated = True
         self.ahead_s = 0.0
+        self.keys: dict[str, Any] | None = None  # the list of signing keys; None is a 404
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.polls.append(request.headers)
         self.urls.append(str(request.url))
+        if request.url.path == "/config/v1/keys":
+            return httpx.Response(200 if self.keys else 404, json=self.keys)
         self._clock.advance(self.hold_s)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -91,7 +94,12 @@ class Follower:
     """A policy client whose control plane, clock, disk and luck belong to the test."""
 
     def __init__(
-        self, state_dir: Path | None = None, *, clock: FakeClock | None = None, luck: float = 0.5
+        self,
+        state_dir: Path | None = None,
+        *,
+        clock: FakeClock | None = None,
+        luck: float = 0.5,
+        **options: Any,
     ) -> None:
         self.clock = clock or FakeClock()
         if clock is None:
@@ -107,6 +115,7 @@ class Follower:
             instance_id="checkout-1",
             state_dir=state_dir,
             on_change=[lambda policy: self.levels.append(policy.inbound.shedding.level)],
+            transport="long_poll",
             surroundings=Surroundings(
                 transport=self.control_plane,
                 wall=self.clock,
@@ -114,6 +123,7 @@ class Follower:
                 monotonic=self.clock,
                 uniform=lambda: self.luck,
             ),
+            **options,
         )
 
     async def poll(self, answer: httpx.Response | Exception) -> float:

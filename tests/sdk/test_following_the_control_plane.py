@@ -196,10 +196,27 @@ async def test_the_fleet_default_names_no_service_and_is_obeyed() -> None:
     assert follower.level == 1
 
 
-async def test_a_lower_sequence_is_refused_and_reported_and_polling_goes_on() -> None:
+async def test_a_node_that_lags_behind_another_is_no_reason_to_report() -> None:
     follower = Follower()
     await follower.poll(ok(publication(7, shed_level=1)))
+    await follower.poll(unchanged())
 
+    assert await follower.poll(ok(publication(6, shed_level=2))) == 1.0
+    follower.clock.advance(9)
+    await follower.poll(unchanged())
+    follower.clock.advance(9)
+    await follower.poll(ok(publication(6, shed_level=2)))
+
+    assert (follower.level, follower.client.sequence) == (1, 7)
+    assert follower.client.rejected is None
+
+
+async def test_a_lower_sequence_that_stays_is_refused_and_reported_and_polling_goes_on() -> None:
+    follower = Follower()
+    await follower.poll(ok(publication(7, shed_level=1)))
+    await follower.poll(ok(publication(6, shed_level=2)))
+
+    follower.clock.advance(10)
     await follower.poll(ok(publication(6, shed_level=2)))
     assert (follower.level, follower.client.sequence) == (1, 7)
 

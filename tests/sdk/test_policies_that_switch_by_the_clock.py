@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -20,6 +21,11 @@ from tests.sdk.inbound import FakeClock
 from tidegate import SAFE_DEFAULTS
 from tidegate.clock import ServerClock
 from tidegate.store import PolicyStore, StoredPublication
+
+
+def stored_copy(sequence: int) -> StoredPublication:
+    body = json.dumps(publication(sequence)).encode()
+    return StoredPublication(f"{sequence}-0-aa", body, 0.0, NOON)
 
 
 async def test_an_override_ends_on_time_with_the_server_dead() -> None:
@@ -196,7 +202,7 @@ async def test_the_copy_on_disk_is_private_whole_and_complete(tmp_path: Path) ->
     assert file.stat().st_mode & 0o777 == 0o600
     stored = PolicyStore(tmp_path / "state", "prod", "checkout").load()
     assert stored is not None
-    assert stored.document == publication(7, shed_level=2, scheduled=[(NOON + 20, 0)])
+    assert json.loads(stored.body) == publication(7, shed_level=2, scheduled=[(NOON + 20, 0)])
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,9 @@ async def test_a_damaged_copy_means_safe_defaults(tmp_path: Path, content: bytes
 async def test_a_stored_policy_is_checked_again_before_it_is_trusted(tmp_path: Path) -> None:
     body = publication(7, shed_level=2)
     body["policy"] = policy_document() | {"inbound": {}}
-    PolicyStore(tmp_path, "prod", "checkout").save(StoredPublication("7-0-aa", body, 0.0, NOON))
+    PolicyStore(tmp_path, "prod", "checkout").save(
+        StoredPublication("7-0-aa", json.dumps(body).encode(), 0.0, NOON)
+    )
     follower = Follower(tmp_path)
 
     follower.client.load()
@@ -227,13 +235,43 @@ async def test_a_stored_policy_is_checked_again_before_it_is_trusted(tmp_path: P
 
 async def test_a_lower_sequence_never_replaces_a_higher_one_on_disk(tmp_path: Path) -> None:
     store = PolicyStore(tmp_path, "prod", "checkout")
-    store.save(StoredPublication("8-0-aa", publication(8), 0.0, NOON))
+    store.save(stored_copy(8))
 
-    store.save(StoredPublication("7-0-aa", publication(7), 0.0, NOON))
+    store.save(stored_copy(7))
 
     stored = store.load()
     assert stored is not None
     assert stored.etag == "8-0-aa"
+
+
+async def test_a_copy_of_the_format_before_is_read(tmp_path: Path) -> None:
+    old = {
+        "format": 1,
+        "etag": "7-0-aa",
+        "document": publication(7, shed_level=2),
+        "skew_s": 0.0,
+        "saved_at_unix_s": NOON,
+    }
+    (tmp_path / "prod.checkout.json").write_text(json.dumps(old))
+    follower = Follower(tmp_path)
+
+    follower.client.load()
+
+    assert (follower.level, follower.client.etag) == (2, "7-0-aa")
+
+
+async def test_a_copy_that_is_no_good_is_replaced_even_by_a_lower_sequence(tmp_path: Path) -> None:
+    body = publication(9) | {"policy": {}}
+    store = PolicyStore(tmp_path, "prod", "checkout")
+    store.save(StoredPublication("9-0-aa", json.dumps(body).encode(), 0.0, NOON))
+    follower = Follower(tmp_path)
+    follower.client.load()
+
+    await follower.poll(ok(publication(7)))
+
+    stored = store.load()
+    assert stored is not None
+    assert (stored.etag, follower.client.etag) == ("7-0-aa", "7-0-aa")
 
 
 async def test_a_copy_that_cannot_be_written_leaves_the_old_one_whole(

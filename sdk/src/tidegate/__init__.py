@@ -9,7 +9,13 @@ from tidegate.budget import RetryBudget
 from tidegate.client import PolicyClient
 from tidegate.context import RequestContext, current_request, outgoing_headers
 from tidegate.dependency import FixedPolicy, PolicySource
-from tidegate.errors import BreakerOpen, DeadlineExceeded, PolicyRejected, TidegateError
+from tidegate.errors import (
+    BreakerOpen,
+    DeadlineExceeded,
+    PolicyRejected,
+    TidegateError,
+    VerificationUnavailable,
+)
 from tidegate.guard import Guard
 from tidegate.metrics import Metrics, metrics_asgi_app
 from tidegate.middleware import TidegateMiddleware
@@ -37,6 +43,7 @@ __all__ = [
     "TidegateError",
     "TidegateMiddleware",
     "TidegateTransport",
+    "VerificationUnavailable",
     "WindowCounts",
     "current_request",
     "http_client",

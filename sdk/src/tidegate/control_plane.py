@@ -1,12 +1,16 @@
-"""The control plane as this process reaches it: one poll at a time, behind a circuit."""
+"""The control plane as this process reaches it: polls, streams and keys, behind one circuit."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import platform
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -16,10 +20,16 @@ from tidegate.clock import Clock, ServerClock, monotonic_s
 from tidegate.outbound_policy import BreakerMode, BreakerPolicy, WindowKind, WindowPolicy
 from tidegate.publication import parse_etag
 from tidegate.retry import retry_after_s
+from tidegate.streams import PolicyStream, StreamEnded
 
+Answered = TypeVar("Answered")
+
+KEYS_PATH = "/config/v1/keys"
+MAX_KEYS_BYTES = 256 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _CONNECT_S = 2.0
 _ANSWER_S = 5.0  # how long an answer may take beyond the wait that was asked for
+FIRST_BYTE_S = 5.0  # a server begins a stream at once; what begins late is being buffered
 
 # Five failures in a row, and no success among them: then one probe every five seconds. A rate
 # below 1 would open the circuit on the very success that follows four failures.
@@ -43,6 +53,7 @@ class Said:
     applied: str | None = None
     rejected: str | None = None
     reason: str = ""
+    is_final: bool = True  # a rejected tag that may yet be good is asked for again
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,11 @@ class Answer:
     etag: str
     body: bytes
     was_held: bool
+    signature: str | None = None
+
+
+class StreamUnsupported(Exception):
+    """The control plane answers, but a stream does not get through to here."""
 
 
 class Unavailable(Exception):
@@ -91,6 +107,7 @@ class ControlPlane:
     ) -> None:
         path = f"/config/v1/{quote(environment, safe='')}/{quote(service, safe='')}"
         self._url = url.rstrip("/") + path
+        self._keys_url = url.rstrip("/") + KEYS_PATH
         self._clock = clock
         self._monotonic = monotonic
         self._transport = transport
@@ -108,13 +125,57 @@ class ControlPlane:
         Raises:
             Unavailable: no answer, an error, or the circuit is open.
         """
+        started_s = self._monotonic()
+        headers = self._headers | headers_of(instance, said, wait_s)
+        answer = await self._behind_circuit(lambda: self._ask(headers, wait_s))
+        held_s = self._monotonic() - started_s
+        was_held = held_s * 2.0 >= wait_s > 0.0
+        return Answer(answer.status, answer.etag, answer.body, was_held, answer.signature)
+
+    async def keys(self) -> object:
+        """The list of signing keys, as JSON.
+
+        Raises:
+            Unavailable: no answer, an error, no JSON, or the circuit is open.
+        """
+        return await self._behind_circuit(self._ask_for_keys)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, instance: str, sequence: int | None) -> AsyncIterator[PolicyStream]:
+        """Open a stream of what comes after `sequence`; None asks for the present policy first.
+
+        Raises:
+            StreamUnsupported: answered, but not by a stream that gets through.
+            Unavailable: no answer, an error, or the circuit is open.
+        """
+        headers = self._headers | {
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",  # a proxy that compresses also buffers
+            "Cache-Control": "no-cache",
+            "Tidegate-Instance": instance,
+        }
+        if sequence is not None:
+            headers["Last-Event-ID"] = str(sequence)
+        async with contextlib.AsyncExitStack() as open_until_left:
+            stream = await self._behind_circuit(lambda: self._open(headers, open_until_left))
+            yield stream
+
+    async def close(self) -> None:
+        """Give the connections up."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def _behind_circuit(self, ask: Callable[[], Awaitable[Answered]]) -> Answered:
         permit = self.circuit.allow()
         if permit is None:
             # One second at least: when open_s is over, another poll may hold the only probe.
             raise Unavailable("its circuit is open", retry_after_s=self.circuit.retry_after_s or 1)
-        started_s = self._monotonic()
         try:
-            answer = await self._ask(self._headers | headers_of(instance, said, wait_s), wait_s)
+            answer = await ask()
+        except StreamUnsupported:
+            self.circuit.record(True, 0.0, permit)
+            raise
         except Unavailable as problem:
             self.circuit.record(problem.is_refusal, 0.0, permit)
             raise
@@ -125,31 +186,75 @@ class ControlPlane:
             self.circuit.cancel(permit)
             raise
         self.circuit.record(True, 0.0, permit)
-        held_s = self._monotonic() - started_s
-        return Answer(answer.status, answer.etag, answer.body, held_s * 2.0 >= wait_s > 0.0)
-
-    async def close(self) -> None:
-        """Give the connection up."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        return answer
 
     async def _ask(self, headers: dict[str, str], wait_s: float) -> Answer:
-        if self._http is None:
-            self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
         patience_s = wait_s + _ANSWER_S
-        timeout = httpx.Timeout(patience_s, connect=_CONNECT_S, pool=_CONNECT_S)
-        sent_s = self._clock.elapsed_s()
         async with (
             asyncio.timeout(patience_s + _CONNECT_S),
-            self._http.stream("GET", self._url, headers=headers, timeout=timeout) as response,
+            self._request(self._url, headers, patience_s) as response,
         ):
-            self._clock.observe(response.headers.get("date"), sent_s=sent_s)
-            body = await _read(response)
+            body = await _read(response, MAX_BODY_BYTES)
         etag = parse_etag(response.headers.get("etag", ""))
         if response.status_code == 304 or (response.status_code == 200 and etag):
-            return Answer(response.status_code, etag, body, was_held=False)
-        raise Unavailable(
+            signature = response.headers.get("tidegate-signature")
+            return Answer(response.status_code, etag, body, was_held=False, signature=signature)
+        raise self._refusal(response, body)
+
+    async def _ask_for_keys(self) -> object:
+        headers = {name: text for name, text in self._headers.items() if name != "Authorization"}
+        async with (
+            asyncio.timeout(_ANSWER_S + _CONNECT_S),
+            self._request(self._keys_url, headers, _ANSWER_S) as response,
+        ):
+            body = await _read(response, MAX_KEYS_BYTES)
+        if response.status_code != 200:
+            raise self._refusal(response, body)
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as problem:
+            raise Unavailable(f"the list of signing keys is not JSON ({problem})") from None
+
+    async def _open(
+        self, headers: dict[str, str], open_until_left: contextlib.AsyncExitStack
+    ) -> PolicyStream:
+        async with asyncio.timeout(FIRST_BYTE_S + _CONNECT_S):
+            # httpx watches no read here: the silence of a stream is ours to judge.
+            response = await open_until_left.enter_async_context(
+                self._request(self._url, headers, None)
+            )
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if response.status_code in (200, 304) and kind != "text/event-stream":
+                raise StreamUnsupported(f"HTTP {response.status_code} with {kind or 'no type'}")
+            if response.status_code != 200:
+                refusal = self._refusal(response, await _read(response, MAX_KEYS_BYTES))
+                if response.status_code == 406:
+                    raise StreamUnsupported(str(refusal))
+                raise refusal
+        stream = PolicyStream(response.aiter_bytes())
+        try:
+            await stream.begin(FIRST_BYTE_S)
+        except StreamEnded as problem:
+            if problem.was_silent:
+                raise StreamUnsupported(f"its first byte is held back: {problem}") from None
+            raise Unavailable(f"the stream ended before it began: {problem}") from None
+        return stream
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, url: str, headers: dict[str, str], read_s: float | None
+    ) -> AsyncIterator[httpx.Response]:
+        """Send, and learn the time from the head of the answer."""
+        if self._http is None:
+            self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
+        timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=_CONNECT_S, write=_ANSWER_S)
+        sent_s = self._clock.elapsed_s()
+        async with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
+            self._clock.observe(response.headers.get("date"), sent_s=sent_s)
+            yield response
+
+    def _refusal(self, response: httpx.Response, body: bytes) -> Unavailable:
+        return Unavailable(
             f"HTTP {response.status_code} {_detail(body)}".rstrip(),
             retry_after_s=retry_after_s(response.headers.get("retry-after"), self._clock.now_s()),
             is_refusal=400 <= response.status_code < 500 and response.status_code != 429,
@@ -157,9 +262,10 @@ class ControlPlane:
 
 
 def headers_of(instance: str, said: Said, wait_s: float) -> dict[str, str]:
-    """The headers of a poll; a rejected tag is known too, so only a third one is news."""
+    """The headers of a poll; a tag rejected for good is known too, so only a third one is news."""
     headers = {"Tidegate-Instance": instance}
-    known = [f'"{tag}"' for tag in (said.etag, said.rejected) if tag is not None]
+    rejected = said.rejected if said.is_final else None
+    known = [f'"{tag}"' for tag in (said.etag, rejected) if tag is not None]
     if said.etag is not None:
         headers["If-None-Match"] = ", ".join(known)
     if said.applied is not None:
@@ -177,12 +283,12 @@ def _quotable(reason: str) -> str:
     return printable.replace("\\", "\\\\").replace('"', '\\"')
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, at_most: int) -> bytes:
     chunks = bytearray()
     async for chunk in response.aiter_bytes():
         chunks += chunk
-        if len(chunks) > MAX_BODY_BYTES:
-            raise Unavailable(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+        if len(chunks) > at_most:
+            raise Unavailable(f"the answer is larger than {at_most} bytes")
     return bytes(chunks)
 
 

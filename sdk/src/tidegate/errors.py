@@ -20,6 +20,16 @@ class PolicyRejected(TidegateError):
         self.reason = reason
 
 
+class VerificationUnavailable(TidegateError):
+    """Keys are pinned, and nothing is installed that could verify a signature."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "pinned_keys need the cryptography package: pip install 'tidegate[verify]', "
+            "or pin no keys and policies are taken unverified"
+        )
+
+
 class BreakerOpen(TidegateError, httpx.TransportError):
     """The breaker of `dependency` is open: the call was refused without being sent."""
 

@@ -16,6 +16,7 @@ from tidegate.series import CONTENT_TYPE, AnyFamily, Family, counter, gauge, his
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
+CONFIG_TRANSPORTS = ("stream", "long_poll", "poll")
 BREAKER_STATES = ("closed", "open", "half_open", "forced_open", "disabled")
 
 
@@ -85,6 +86,13 @@ class Metrics:
         self.config_age = gauge(
             "tidegate_config_age_seconds", "Time since the policy was last confirmed."
         )
+        self.config_transport = gauge(
+            "tidegate_config_transport", "1 for the way policies come at present.", "transport"
+        )
+        self.config_signature_failures = counter(
+            "tidegate_config_signature_failures_total",
+            "Deliveries refused because no trusted key signed them.",
+        )
         self.ready = gauge("tidegate_ready", "1 while this instance wants traffic.")
 
     def watch_config(
@@ -93,6 +101,15 @@ class Metrics:
         """Read the policy's sequence and age from these functions at each scrape."""
         self.config_sequence.child().read_with(sequence)
         self.config_age.child().read_with(age_s)
+
+    def watch_transport(self, transport: Callable[[], str]) -> None:
+        """Read how policies come from this function at each scrape."""
+
+        def is_in_use(name: str) -> Callable[[], float]:
+            return lambda: float(transport() == name)
+
+        for name in CONFIG_TRANSPORTS:
+            self.config_transport.child(name).read_with(is_in_use(name))
 
     def set_breaker_state(self, dependency: str, state: str) -> None:
         """Show `state` as 1 and every other state of that dependency's breaker as 0."""

@@ -74,7 +74,7 @@ def parse_body(body: bytes) -> Mapping[str, object]:
         PolicyRejected: not UTF-8, not JSON, or not an object.
     """
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode())  # bytes might be UTF-16 to json
     except (ValueError, RecursionError) as problem:
         raise PolicyRejected("", f"the answer is not JSON ({problem})") from None
     if not isinstance(document, dict):

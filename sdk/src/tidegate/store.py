@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -11,17 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_FORMAT = 1
+_FORMAT = 2  # 1 kept the parsed document, which no signature could be checked against
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPublication:
-    """A publication as it was stored: `skew_s` is how far the server's clock was ahead."""
+    """A publication as it came, byte for byte, and what vouches for it.
+
+    `skew_s` is how far the server's clock was ahead; `keys` are the signing keys that were
+    believed besides the pinned ones, with their endorsements.
+    """
 
     etag: str
-    document: Mapping[str, object]
+    body: bytes
     skew_s: float
     saved_at_unix_s: float
+    signature: str | None = None
+    keys: tuple[Mapping[str, object], ...] = ()
 
 
 class PolicyStore:
@@ -41,31 +48,31 @@ class PolicyStore:
             stored = json.loads(self.path.read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
-        if not isinstance(stored, dict) or stored.get("format") != _FORMAT:
-            return None
-        etag, document = stored.get("etag"), stored.get("document")
-        if not isinstance(etag, str) or not isinstance(document, dict):
+        if not isinstance(stored, dict):
             return None
         try:
-            return StoredPublication(
-                etag, document, float(stored["skew_s"]), float(stored["saved_at_unix_s"])
-            )
+            return _read(stored)
         except (KeyError, TypeError, ValueError):
             return None
 
-    def save(self, publication: StoredPublication) -> None:
+    def save(self, publication: StoredPublication, *, over_anything: bool = False) -> None:
         """Replace the file, or leave it as it was: never half of it.
+
+        Args:
+            over_anything: replace a higher sequence too, because what is there is no good.
 
         Raises:
             OSError: the disk is full, read-only, or not ours.
         """
-        present = self.load()
+        present = None if over_anything else self.load()
         if present is not None and _sequence(present) > _sequence(publication):
             return
         content = {
             "format": _FORMAT,
             "etag": publication.etag,
-            "document": publication.document,
+            "body": publication.body.decode(),
+            "signature": publication.signature,
+            "keys": list(publication.keys),
             "skew_s": publication.skew_s,
             "saved_at_unix_s": publication.saved_at_unix_s,
         }
@@ -94,8 +101,42 @@ class PolicyStore:
                 os.close(descriptor)
 
 
+def _read(stored: Mapping[str, object]) -> StoredPublication | None:
+    """The record in a file of this format or the one before; None when it is neither."""
+    body: object
+    signature: object = None
+    keys: object = []
+    if stored.get("format") == 1:
+        body = json.dumps(stored["document"])
+    elif stored.get("format") == _FORMAT:
+        body, signature, keys = stored["body"], stored["signature"], stored["keys"]
+    else:
+        return None
+    etag = stored["etag"]
+    if not isinstance(etag, str) or not isinstance(body, str) or not isinstance(keys, list):
+        return None
+    return StoredPublication(
+        etag,
+        body.encode(),
+        _number(stored["skew_s"]),
+        _number(stored["saved_at_unix_s"]),
+        signature if isinstance(signature, str) else None,
+        tuple(key for key in keys if isinstance(key, Mapping)),
+    )
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a number, not {value!r}")
+    return float(value)
+
+
 def _sequence(publication: StoredPublication) -> int:
-    sequence = publication.document.get("sequence")
+    try:
+        document = json.loads(publication.body)
+    except (ValueError, RecursionError):
+        return -1
+    sequence = document.get("sequence") if isinstance(document, dict) else None
     return sequence if isinstance(sequence, int) else -1
 
 

@@ -1,0 +1,327 @@
+"""What is believed, enforced and kept of what the control plane delivers.
+
+A delivery is verified, read, applied and stored, in this order, and only then does the ETag
+advance. Whatever fails on the way leaves everything before it as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from tidegate.clock import MAX_SILENT_SKEW_S, ServerClock
+from tidegate.errors import PolicyRejected
+from tidegate.in_force import InForce
+from tidegate.key_ring import KeyRing
+from tidegate.publication import SCHEMA, Publication, parse_body, parse_etag, parse_publication
+from tidegate.series import Count
+from tidegate.signatures import SignatureRejected, parse_signature
+from tidegate.store import PolicyStore, StoredPublication
+
+log = logging.getLogger("tidegate")
+
+InThread = Callable[[Callable[[], None]], Awaitable[None]]
+
+# Nodes behind one load balancer are not equally fast. A lower sequence is worth a report only
+# when no node had the present one for this long.
+LAG_S = 10.0
+LOOK_AT_CLOCK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A body as it came. Without an `etag` (an event of a stream) the body's own counts."""
+
+    body: bytes
+    etag: str | None
+    signature: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """What could not be adopted. One that may yet heal (a key arrives) is not final."""
+
+    etag: str
+    reason: str
+    is_final: bool = True
+
+
+class Misdirected(PolicyRejected):
+    """A body that is not what was asked for, or not what its header says."""
+
+
+class Unreadable(Exception):
+    """An event that cannot be trusted so far as to say which policy it is: poll for it."""
+
+
+class Adoption:
+    """Takes deliveries for one service.
+
+    Args:
+        address: environment and service, which a delivery must be for.
+        ring: verifies signatures; None takes what comes unverified.
+        in_thread: runs what blocks, such as writing to the disk, beside the event loop.
+        failures: counts what did not verify.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, str],
+        in_force: InForce,
+        clock: ServerClock,
+        *,
+        store: PolicyStore | None,
+        ring: KeyRing | None,
+        in_thread: InThread,
+        failures: Count,
+    ) -> None:
+        self._address = address
+        self._in_force = in_force
+        self._clock = clock
+        self._store = store
+        self._ring = ring
+        self._in_thread = in_thread
+        self._failures = failures
+        self._taking = asyncio.Lock()
+        self._lower_since_s: float | None = None
+        self._is_disk_good = True
+        self._is_skewed = False
+        self._kept: Delivery | None = None  # what is in force, as it came
+        self._kept_etag = ""
+        self.etag: str | None = None
+        self.rejection: Rejection | None = None
+        self.confirmed_at_s: float | None = None
+        self.signature_failures = 0
+        self.clock_learned = asyncio.Event()
+
+    @property
+    def sequence_to_resume(self) -> int | None:
+        """The sequence after which a stream should go on; None asks for the present policy."""
+        return self._in_force.sequence if self.etag is not None else None
+
+    @property
+    def has_adopted_keys(self) -> bool:
+        """Whether a key is believed that is not pinned, and may have been withdrawn."""
+        return self._ring is not None and bool(self._ring.adopted)
+
+    def heard(self) -> None:
+        """Note that an answer taught us the time: schedules look again, a bad clock is told."""
+        self.clock_learned.set()
+        skew_s = self._clock.skew_s
+        is_skewed = abs(skew_s) > MAX_SILENT_SKEW_S
+        if is_skewed and not self._is_skewed:
+            log.warning(
+                "this machine's clock is %.1f s %s the control plane's, which schedules follow",
+                abs(skew_s),
+                "behind" if skew_s > 0 else "ahead of",
+            )
+        self._is_skewed = is_skewed
+
+    def confirm(self) -> None:
+        """Note that the control plane has nothing newer, unless what it has was rejected."""
+        if self.rejection is None and self._lower_since_s is None:
+            self.confirmed_at_s = self._clock.now_s()
+
+    def unchanged(self, etag: str) -> None:
+        """Note an answer that nothing is newer than `etag`."""
+        if etag == self._in_force.etag:
+            self.rejection = None
+        if self.rejection is None:
+            self._lower_since_s = None
+
+    def load(self) -> None:
+        """Put in force what the disk copy says for now; nothing when there is no usable copy."""
+        stored = None if self._store is None else self._store.load()
+        if self._store is None or stored is None:
+            return
+        self._clock.remember_skew(stored.skew_s)
+        try:
+            if self._ring is not None:
+                self._ring.learn({"keys": stored.keys})
+            delivery = Delivery(stored.body, stored.etag, stored.signature)
+            self._adopt(delivery, self._open(delivery))
+        except PolicyRejected as problem:
+            log.warning("the policy stored in %s is not usable: %s", self._store.path, problem)
+            self._is_disk_good = False
+            return
+        self.confirmed_at_s = stored.saved_at_unix_s
+        self.etag = self._in_force.etag
+
+    def follow_schedule(self) -> float:
+        """Apply the step whose time has come; returns the seconds until the next look."""
+        now_s = self._clock.now_s()
+        publication = self._in_force.publication
+        if publication is None:
+            return LOOK_AT_CLOCK_S
+        was_stored = self.etag == self._in_force.etag
+        try:
+            self._in_force.advance(now_s)
+        except PolicyRejected as problem:
+            self._reject(publication.step_at(now_s).etag, problem)
+            return LOOK_AT_CLOCK_S
+        if was_stored:
+            # The disk copy holds the whole publication, so this step is stored already.
+            self.etag = self._in_force.etag
+        change_s = publication.next_change_s(now_s)
+        return LOOK_AT_CLOCK_S if change_s is None else min(change_s - now_s, LOOK_AT_CLOCK_S)
+
+    def unknown_key(self, delivery: Delivery) -> str | None:
+        """The key that the signature names and nobody here knows; None when that is no matter."""
+        if self._ring is None or not delivery.signature:
+            return None
+        try:
+            kid = parse_signature(delivery.signature).kid
+        except SignatureRejected:
+            return None
+        return None if self._ring.knows(kid) else kid
+
+    async def take(self, delivery: Delivery) -> None:
+        """Verify, read, apply, store, and only then advance the ETag.
+
+        What cannot be adopted is in `rejection` afterwards.
+
+        Raises:
+            Unreadable: an event that does not even name the policy it brings.
+        """
+        async with self._taking:
+            rejection = self.rejection
+            if rejection is not None and rejection.is_final and rejection.etag == delivery.etag:
+                return
+            try:
+                publication = self._open(delivery)
+                etag = publication.steps[0].etag
+                if rejection is not None and rejection.is_final and rejection.etag == etag:
+                    return
+                if self._is_from_the_past(publication):
+                    return
+                self._adopt(delivery, publication)
+            except PolicyRejected as problem:
+                self._refuse(delivery, problem)
+                return
+            self.rejection = None
+            if await self._save():
+                self.etag = self._in_force.etag
+
+    async def learn_keys(self, document: object) -> None:
+        """Believe what the control plane's list of keys allows; keep it with the policy.
+
+        When the key that signed the stored policy was withdrawn, the ETag goes too, so that the
+        next answer brings the policy with another signature.
+        """
+        if self._ring is None:
+            return
+        try:
+            has_changed = self._ring.learn(document)
+        except PolicyRejected as problem:
+            log.warning("the control plane's list of signing keys is not usable: %s", problem)
+            return
+        async with self._taking:
+            if not has_changed or self._kept is None:
+                return
+            if self.unknown_key(self._kept) is not None:
+                self.etag = None
+            elif self.etag is not None:
+                await self._save()
+
+    def _open(self, delivery: Delivery) -> Publication:
+        """Verify and read.
+
+        Raises:
+            PolicyRejected: it is not to be believed, not for us, or no policy.
+        """
+        if self._ring is not None:
+            self._ring.verify(delivery.body, delivery.signature)
+        document = parse_body(delivery.body)
+        if document.get("schema") == SCHEMA:
+            self._bind(delivery, document)
+        return parse_publication(document, delivery.etag or str(document.get("etag", "")))
+
+    def _bind(self, delivery: Delivery, document: Mapping[str, object]) -> None:
+        """Check that the body is what was asked for, and what its ETag header says it is.
+
+        Raises:
+            Misdirected: a good body, in the wrong place.
+        """
+        named = document.get("etag")
+        is_needed = self._ring is not None or delivery.etag is None
+        if (is_needed or named is not None) and (not isinstance(named, str) or not named):
+            raise Misdirected("etag", f"expected the tag of this policy, not {named!r}")
+        if named is not None and delivery.etag not in (None, named):
+            raise Misdirected("etag", f"the body is {named}, its header says {delivery.etag}")
+        environment, service = self._address
+        # The fleet default, served to a service that nobody registered, names no service.
+        if document.get("environment") != environment or document.get("service") not in (
+            "", service,
+        ):  # fmt: skip
+            address = f"{document.get('environment')}/{document.get('service')}"
+            raise Misdirected("", f"it is for {address}, not for {environment}/{service}")
+
+    def _adopt(self, delivery: Delivery, publication: Publication) -> None:
+        self._in_force.adopt(publication, self._clock.now_s())
+        self._kept, self._kept_etag = delivery, publication.steps[0].etag
+        self._lower_since_s = None
+        self.clock_learned.set()
+
+    def _is_from_the_past(self, publication: Publication) -> bool:
+        """Whether a node answered that has not yet what another had, and not for long."""
+        sequence = self._in_force.sequence
+        if sequence is None or publication.sequence >= sequence:
+            return False
+        now_s = self._clock.elapsed_s()
+        if self._lower_since_s is None:
+            self._lower_since_s = now_s
+        return now_s - self._lower_since_s < LAG_S
+
+    async def _save(self) -> bool:
+        if self._store is None or self._kept is None:
+            return True
+        kept, ring = self._kept, self._ring
+        copy = StoredPublication(
+            self._kept_etag,
+            kept.body,
+            self._clock.skew_s,
+            self._clock.now_s(),
+            kept.signature,
+            () if ring is None else ring.entries,
+        )
+        try:
+            save = partial(self._store.save, copy, over_anything=not self._is_disk_good)
+            await self._in_thread(save)
+        except OSError as problem:
+            # Enforced all the same; the ETag stays, so the next answer brings it again.
+            log.warning("the policy could not be stored in %s: %s", self._store.path, problem)
+            return False
+        self._is_disk_good = True
+        return True
+
+    def _refuse(self, delivery: Delivery, problem: PolicyRejected) -> None:
+        if isinstance(problem, SignatureRejected):
+            self.signature_failures += 1
+            self._failures.add()
+        # Only a tag inside a verified body may be refused for good: whoever can put a tag beside
+        # another body could otherwise keep the policy that really has it away.
+        is_final = self._ring is None or not isinstance(problem, SignatureRejected | Misdirected)
+        etag = delivery.etag
+        if etag is None and is_final:
+            etag = _named_etag(delivery.body)
+        if etag is None:
+            raise Unreadable(str(problem))
+        self._reject(etag, problem, is_final=is_final)
+
+    def _reject(self, etag: str, problem: PolicyRejected, *, is_final: bool = True) -> None:
+        rejection = Rejection(etag, str(problem), is_final)
+        if self.rejection != rejection:
+            log.error("policy %s rejected, the old one stays: %s", etag, problem)
+        self.rejection = rejection
+
+
+def _named_etag(body: bytes) -> str | None:
+    """The tag in a body whose signature is good, or that nobody verifies."""
+    try:
+        named = parse_body(body).get("etag")
+    except PolicyRejected:
+        return None
+    return parse_etag(named) if isinstance(named, str) and named else None
