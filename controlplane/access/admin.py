@@ -182,7 +182,16 @@ class ServiceTokenAdmin(ReadOnlyAdmin):
     """Tokens are made on the command line, which shows their text once; here they are revoked."""
 
     noun = "token"
-    list_display = ("label", "kind", "environment", "service", "user", "created_at", "revoked_at")
+    list_display = (
+        "label",
+        "kind",
+        "environment",
+        "service",
+        "user",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+    )
     list_filter = ("kind", "environment")
     list_select_related = ("user",)
     exclude = ("token_hash",)

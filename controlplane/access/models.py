@@ -71,10 +71,22 @@ class ServiceToken(models.Model):
     created_by = models.CharField(max_length=200)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    successor = models.OneToOneField(
+        "self",
+        on_delete=models.SET_NULL,
+        related_name="predecessor",
+        null=True,
+        blank=True,
+        help_text="the token that replaces this one, which ends soon",
+    )
 
     class Meta:
         ordering = ["-created_at", "-id"]
         constraints = [
+            models.CheckConstraint(
+                condition=Q(successor=None) | Q(expires_at__isnull=False),
+                name="a_rotated_token_expires",
+            ),
             models.CheckConstraint(
                 condition=(Q(kind="service", user=None) & ~Q(environment="") & ~Q(service=""))
                 | Q(kind="operator", user__isnull=False, environment="", service=""),

@@ -66,6 +66,45 @@ def find_token(presented: str, *, now: datetime) -> ServiceToken | None:
     )
 
 
+def list_service_token_rows(
+    *,
+    environment: str | None = None,
+    service: str | None = None,
+    before_id: int | None = None,
+    limit: int = 50,
+) -> list[ServiceToken]:
+    """Return service tokens, newest first, ended ones among them; one query."""
+    rows = ServiceToken.objects.filter(kind="service").order_by("-id")
+    if environment is not None:
+        rows = rows.filter(environment=environment)
+    if service is not None:
+        rows = rows.filter(service=service)
+    if before_id is not None:
+        rows = rows.filter(id__lt=before_id)
+    return list(rows[:limit])
+
+
+def get_service_token(token_id: int) -> ServiceToken:
+    """Return a service token, ended or not.
+
+    Raises:
+        NotFound: there is none of that number.
+    """
+    token = ServiceToken.objects.filter(kind="service", pk=token_id).first()
+    if token is None:
+        raise NotFound(f"there is no service token {token_id}", field="id")
+    return token
+
+
+def list_rotatable_tokens(environment: str, service: str, *, now: datetime) -> list[ServiceToken]:
+    """Return the live tokens of a service that have no successor yet, oldest first."""
+    return list(
+        ServiceToken.objects.filter(
+            _live(now), kind="service", environment=environment, service=service, successor=None
+        ).order_by("id")
+    )
+
+
 def list_service_tokens() -> list[ServiceTokenRow]:
     """Return every service token that is not revoked, with its expiry to compare; one query."""
     rows = ServiceToken.objects.filter(kind="service", revoked_at=None).order_by("id")

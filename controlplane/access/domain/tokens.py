@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -15,8 +16,28 @@ class TokenKind(StrEnum):
     OPERATOR = "operator"
 
 
+class TokenStatus(StrEnum):
+    """What becomes of a token that is presented now."""
+
+    LIVE = "live"
+    ROTATED = "rotated"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 PREFIXES = {TokenKind.SERVICE: "tgs_", TokenKind.OPERATOR: "tgo_"}
 _TOKEN = re.compile(r"tg[so]_[A-Za-z0-9_-]{32,128}")
+
+
+def token_status(
+    *, revoked_at: datetime | None, expires_at: datetime | None, is_rotated: bool, now: datetime
+) -> TokenStatus:
+    """Return where a token stands; one that is rotated still works until it expires."""
+    if revoked_at is not None:
+        return TokenStatus.REVOKED
+    if expires_at is not None and expires_at <= now:
+        return TokenStatus.EXPIRED
+    return TokenStatus.ROTATED if is_rotated else TokenStatus.LIVE
 
 
 def new_token(kind: TokenKind) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
+from django.utils.dateparse import parse_datetime
 from rest_framework import serializers
 
 
@@ -21,6 +23,22 @@ class TextField(serializers.CharField):
         if not isinstance(data, str):
             raise serializers.ValidationError("expected text")
         return str(super().to_internal_value(data))
+
+
+class InstantField(serializers.CharField):
+    """A point in time: RFC 3339, with its offset."""
+
+    default_error_messages = {"null": "expected a time, not null"}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return an aware datetime in UTC."""
+        try:
+            instant = parse_datetime(data) if isinstance(data, str) else None
+            if instant is not None and instant.tzinfo is not None:
+                return instant.astimezone(UTC)
+        except (ValueError, OverflowError):  # the latter at either end of the calendar
+            pass
+        raise serializers.ValidationError("expected an RFC 3339 time, such as 2026-11-02T02:14:00Z")
 
 
 class BoundedSecondsField(serializers.FloatField):

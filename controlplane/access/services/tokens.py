@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -16,6 +16,9 @@ from controlplane.kernel.errors import Conflict, InvalidInput
 from controlplane.kernel.hints import hint_after_commit
 
 MAX_LABEL_CHARACTERS = 80
+DEFAULT_GRACE = timedelta(hours=24)
+MIN_GRACE = timedelta(minutes=1)
+MAX_GRACE = timedelta(days=30)
 
 
 def create_service_token(
@@ -87,6 +90,62 @@ def revoke_token(*, actor: Actor, token: ServiceToken, now: datetime) -> Service
     return token
 
 
+def rotate_token(
+    *, actor: Actor, token: ServiceToken, now: datetime, grace: timedelta = DEFAULT_GRACE
+) -> tuple[ServiceToken, str]:
+    """Make a successor of a token; return it and its text, which is shown once.
+
+    Both work until `now + grace`, on every delivery node, so that whoever holds the old one can
+    change over without a gap; then the old one ends. The successor opens the same, and lasts as
+    long as the old one was made for.
+
+    Args:
+        grace: 1 minute to 30 days; an earlier end of the old token stays.
+
+    Raises:
+        Forbidden: the actor may not manage tokens.
+        InvalidInput: a bad grace.
+        Conflict: it was revoked, has expired, or was rotated before.
+    """
+    actor.require("token.manage")
+    if not MIN_GRACE <= grace <= MAX_GRACE:
+        raise InvalidInput("grace must be 1 minute to 30 days", field="grace")
+    with transaction.atomic():
+        old = ServiceToken.objects.select_for_update().get(pk=token.pk)
+        _check_rotatable(old, now)
+        text = new_token(TokenKind(old.kind))
+        successor = ServiceToken(
+            kind=old.kind,
+            token_hash=hash_token(text),
+            environment=old.environment,
+            service=old.service,
+            user=old.user,
+        )
+        lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+        expires_at = None if lifetime is None else now + lifetime
+        _stored(successor, actor, old.label, expires_at, now)
+        old.expires_at = min(old.expires_at or now + grace, now + grace)
+        old.successor = successor
+        # Compare and swap, for databases that do not lock the row above.
+        rotated = ServiceToken.objects.filter(pk=old.pk, successor=None, revoked_at=None).update(
+            successor=successor, expires_at=old.expires_at
+        )
+        if not rotated:
+            raise Conflict(f"token {old.pk} was just revoked or rotated by somebody else")
+        _record(actor, "token.rotated", old, now)
+    token.refresh_from_db()
+    return successor, text
+
+
+def _check_rotatable(token: ServiceToken, now: datetime) -> None:
+    if token.revoked_at is not None:
+        raise Conflict(f"token {token.pk} was revoked; make a new one")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise Conflict(f"token {token.pk} has expired; make a new one")
+    if token.successor_id is not None:
+        raise Conflict(f"token {token.pk} was rotated before: token {token.successor_id}")
+
+
 def _stored(
     token: ServiceToken, actor: Actor, label: str, expires_at: datetime | None, now: datetime
 ) -> ServiceToken:
@@ -120,6 +179,7 @@ def _record(actor: Actor, action: str, token: ServiceToken, now: datetime) -> No
             "label": token.label,
             "user": token.user.get_username() if token.user else None,
             "expires_at": token.expires_at.isoformat() if token.expires_at else None,
+            "successor": token.successor_id,
         },
     )
 

@@ -150,6 +150,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "ServiceTokenStatusEnum": ["live", "rotated", "expired", "revoked"],
+        "SigningKeyStatusEnum": ["next", "active", "retired", "withdrawn"],
+    },
 }
 
 LOGGING_CONFIG = None  # kernel.logs configures structlog and the standard library together

@@ -31,7 +31,18 @@ def idempotent(post: PostMethod) -> PostMethod:
     The work and its answer commit together, so a crash between them leaves neither. A refused
     request did nothing, so its key may be used again.
     """
+    return _once(post, secret_fields=frozenset())
 
+
+def idempotent_but_for(*secret_fields: str) -> Callable[[PostMethod], PostMethod]:
+    """Honour `Idempotency-Key` as `idempotent` does; a repeat finds null in these fields.
+
+    What is shown once, such as the text of a token, is not stored with the answer.
+    """
+    return functools.partial(_once, secret_fields=frozenset(secret_fields))
+
+
+def _once(post: PostMethod, secret_fields: frozenset[str]) -> PostMethod:
     @functools.wraps(post)
     def answered_once(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         key = request.headers.get(HEADER)
@@ -45,18 +56,21 @@ def idempotent(post: PostMethod) -> PostMethod:
         if isinstance(claimed, StoredAnswer):
             headers = {**claimed.headers, REPLAYED: "true"}
             return Response(claimed.body, status=claimed.status, headers=headers)
-        return _do(claimed, lambda: post(view, request, *args, **kwargs))
+        return _do(claimed, lambda: post(view, request, *args, **kwargs), secret_fields)
 
     return answered_once
 
 
-def _do(claimed: Claim, work: Callable[[], Response]) -> Response:
+def _do(claimed: Claim, work: Callable[[], Response], secret_fields: frozenset[str]) -> Response:
     try:
         with transaction.atomic():
             response = work()
             kept = {name: response[name] for name in _KEPT_HEADERS if name in response}
+            body = response.data
+            if secret_fields:
+                body = {name: None if name in secret_fields else body[name] for name in body}
             idempotency.store_answer(
-                claim=claimed, answer=StoredAnswer(response.status_code, response.data, kept)
+                claim=claimed, answer=StoredAnswer(response.status_code, body, kept)
             )
     except BaseException:
         idempotency.release(claim=claimed)
