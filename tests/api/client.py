@@ -36,6 +36,14 @@ class ApiClient:
             headers=self._headers(headers),
         )
 
+    def patch(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return Client().patch(
+            f"/api/v1{path}",
+            data={} if body is None else body,
+            content_type="application/json",
+            headers=self._headers(headers),
+        )
+
     def _headers(self, more: dict[str, str]) -> dict[str, str]:
         given = {name.replace("_", "-"): value for name, value in more.items()}
         return {"Authorization": f"Bearer {self.token}", **given}

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from controlplane.kernel.clock import utc_now
 from controlplane.registry.models import Environment, Service
 from tests.api.client import ApiClient
-from tests.policies.builders import deadline, open_on, publish_on, shed
+from tests.policies.builders import deadline, open_on, publish_on, shed, start_on
 
 
 def description(client: ApiClient) -> dict[str, Any]:
@@ -75,6 +75,7 @@ def test_reads_work_on_an_empty_environment(
         ("/services/checkout/policy", "/services/{service_slug}/policy"),
         ("/services/nope/policy", "/services/{service_slug}/policy"),
         ("/overrides/1", "/overrides/{override_id}"),
+        ("/services/checkout/canary", "/services/{service_slug}/canary"),
     ],
 )
 def test_answers_are_as_described(
@@ -82,6 +83,7 @@ def test_answers_are_as_described(
 ) -> None:
     publish_on(checkout, utc_now(), deadline(900))
     override = open_on(checkout, utc_now(), shed(1))
+    start_on(checkout, utc_now())
     document = description(viewer)
 
     answer = viewer.get(path.replace("/1", f"/{override.pk}"))

@@ -11,13 +11,15 @@ from controlplane.access.models import AuditEntry
 from controlplane.policies.selectors import list_changes
 from controlplane.policies.services import (
     extend_override,
+    promote_canary,
     publish_fleet_default,
     revert_override,
+    widen_canary,
 )
 from controlplane.registry.models import Environment, Service
 from controlplane.registry.services.registration import ensure_endpoint
 from tests.access.actors import ADMIN, OPERATOR
-from tests.policies.builders import deadline, open_on, publish_on, shed
+from tests.policies.builders import deadline, open_on, publish_on, shed, start_on
 
 
 def test_a_change_says_who_what_why_when_and_how_to_undo_it(
@@ -34,6 +36,35 @@ def test_a_change_says_who_what_why_when_and_how_to_undo_it(
     ]
     assert (change.override_id, change.sequence) == (override.pk, 1)
     assert (change.undo, change.ends_at) == ("revert", now + timedelta(minutes=30))
+
+
+def test_a_canary_is_undone_by_ending_it_and_a_promoted_one_by_rolling_back(
+    checkout: Service, now: datetime
+) -> None:
+    publish_on(checkout, now, deadline(1000))
+    first = start_on(checkout, now, shed(1), ratio=0.1)
+    widen_canary(actor=OPERATOR, canary=first, ratio=0.5, reason="calm", now=now)
+
+    widened, started, _ = list_changes("prod", now=now)
+    promote_canary(actor=OPERATOR, canary=first, reason="it held", now=now)
+    promoted, *past = list_changes("prod", kind="canary", now=now)
+
+    assert (widened.undo, started.undo) == ("end", "end")
+    assert (widened.canary_id, widened.ratio, started.ratio) == (first.pk, 0.5, 0.1)
+    assert (promoted.undo, promoted.version_number) == ("rollback", 2)
+    assert [change.undo for change in past] == [None, None]
+    assert [change.action for change in list_changes("prod", kind="version", now=now)] == [
+        "canary.promoted",
+        "version.published",
+    ]
+
+
+def test_a_canary_that_time_ended_cannot_be_undone(checkout: Service, now: datetime) -> None:
+    start_on(checkout, now, minutes=10)
+
+    (change,) = list_changes("prod", now=now + timedelta(minutes=10))
+
+    assert change.undo is None
 
 
 def test_only_what_can_still_be_undone_offers_it(checkout: Service, now: datetime) -> None:

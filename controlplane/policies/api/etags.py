@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from controlplane.kernel.errors import InvalidInput, PreconditionFailed
 from controlplane.kernel.jsondoc import content_hash
+from controlplane.policies.models import Canary
 from controlplane.policies.selectors.sources import PolicySources
 
 _TAG = re.compile(r'\s*((?:W/)?"[\x21\x23-\x7e]*")\s*(?:,|$)')
@@ -22,6 +23,11 @@ def version_etag(number: int) -> str:
 def policy_etag(number: int, policy: object) -> str:
     """Return the ETag of an effective policy: its version, and a hash of the whole."""
     return f'"v{number}-{content_hash(policy)[:16]}"'
+
+
+def canary_etag(canary: Canary | None) -> str:
+    """Return the ETag of a service's canary: which one it is, and how many it reaches."""
+    return '"c0"' if canary is None else f'"c{canary.pk}-{canary.ratio!r}"'
 
 
 def policy_etags(sources: PolicySources, now: datetime) -> tuple[str, str]:

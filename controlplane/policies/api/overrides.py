@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 from django.conf import settings
@@ -17,8 +15,8 @@ from controlplane.access.http.actors import actor_of
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
 from controlplane.kernel.clock import utc_now
-from controlplane.kernel.errors import InvalidInput, Problem
 from controlplane.policies.api.etags import check_if_match, policy_etags
+from controlplane.policies.api.fields import field_named
 from controlplane.policies.api.parameters import IDEMPOTENCY_KEY, IF_MATCH
 from controlplane.policies.api.serializers import (
     ExtendOverrideIn,
@@ -81,7 +79,7 @@ class OverridesView(APIView):
         now = utc_now()
         # A patch takes nothing back that came between, so the ETag need not hold under the lock.
         check_if_match(request, *policy_etags(read_sources(service, now=now), now))
-        with _field_named("lasts", "lasts_s"):
+        with field_named("lasts", "lasts_s"):
             override = open_override(
                 actor=actor_of(request),
                 service=service,
@@ -124,7 +122,7 @@ class ExtendOverrideView(APIView):
         override = get_override(override_id)
         body = ExtendOverrideIn(data=request.data)
         body.is_valid(raise_exception=True)
-        with _field_named("by", "by_s"):
+        with field_named("by", "by_s"):
             extended = extend_override(
                 actor=actor_of(request),
                 override=override,
@@ -160,19 +158,6 @@ class RevertOverrideView(APIView):
             now=utc_now(),
         )
         return _answer(reverted)
-
-
-@contextmanager
-def _field_named(argument: str, field: str) -> Iterator[None]:
-    """Let a refusal name the field of the body rather than the argument it became."""
-    try:
-        yield
-    except InvalidInput as error:
-        if error.field != argument:
-            raise
-        raise InvalidInput(
-            error.message, field=field, problems=(Problem(field, error.message),)
-        ) from error
 
 
 def _answer(

@@ -46,6 +46,22 @@ class SecondsField(serializers.FloatField):
         return min(max(seconds, 0.0), LONGEST_S)
 
 
+class RatioField(serializers.FloatField):
+    """A part of a whole: a JSON number, not a percentage written as text."""
+
+    default_error_messages = {
+        "required": "is missing: expected a ratio, such as 0.1",
+        "null": "expected a ratio, such as 0.1, not null",
+        "invalid": "expected a finite ratio, such as 0.1",
+    }
+
+    def to_internal_value(self, data: Any) -> float:
+        """Return the number, none further out than -1 or 2: what is right, the service says."""
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise serializers.ValidationError("expected a ratio, such as 0.1")
+        return float(super().to_internal_value(min(max(data, -1), 2)))
+
+
 class ReasonIn(StrictSerializer):
     """Why, for whoever reads the history at night."""
 
@@ -69,6 +85,20 @@ class ExtendOverrideIn(ReasonIn):
     """How much later an override should end."""
 
     by_s = SecondsField(help_text="seconds")
+
+
+class WidenCanaryIn(ReasonIn):
+    """The part of the instances that a canary should reach."""
+
+    ratio = RatioField(help_text="0 to 1, more than the present one")
+
+
+class StartCanaryIn(ReasonIn):
+    """A candidate version for a part of the instances, for a limited time."""
+
+    document = DocumentField(help_text="sparse, as of a version: see /api/v1/policy-schema")
+    ratio = RatioField(help_text="0 to 1: the part of the instances that it reaches")
+    lasts_s = SecondsField(required=False, help_text="seconds; an hour when left out")
 
 
 class BeatenOut(serializers.Serializer[Any]):
@@ -153,6 +183,36 @@ class OverrideOut(serializers.Serializer[Any]):
         return None if sequence is None else int(sequence)
 
 
+class CanaryOut(serializers.Serializer[Any]):
+    """A canary, in force or not."""
+
+    id = serializers.IntegerField()
+    service = serializers.CharField(source="service.slug")
+    document = serializers.JSONField()
+    ratio = serializers.FloatField(help_text="0 to 1: the part of the instances that it reaches")
+    reason = serializers.CharField()
+    author = serializers.CharField()
+    started_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField()
+    closed_at = serializers.DateTimeField(allow_null=True)
+    closed_by = serializers.CharField()
+    outcome = serializers.CharField(help_text="promoted, ended or expired; empty while open")
+    sequence = serializers.SerializerMethodField(
+        help_text="of the newest publication to the instances of the canary"
+    )
+
+    def get_sequence(self, _canary: object) -> int | None:
+        """Return the sequence that the view looked up."""
+        sequence = self.context.get("sequence")
+        return None if sequence is None else int(sequence)
+
+
+class CurrentCanaryOut(serializers.Serializer[Any]):
+    """The canary in force on a service; null when there is none."""
+
+    canary = CanaryOut(allow_null=True)
+
+
 class OverrideRowOut(serializers.Serializer[Any]):
     """An override in force."""
 
@@ -194,8 +254,10 @@ class ChangeOut(serializers.Serializer[Any]):
     changes = FieldChangeOut(many=True)
     sequence = serializers.IntegerField(allow_null=True)
     override_id = serializers.IntegerField(allow_null=True)
+    canary_id = serializers.IntegerField(allow_null=True)
+    ratio = serializers.FloatField(allow_null=True, help_text="of a canary, after the change")
     version_number = serializers.IntegerField(allow_null=True)
-    undo = serializers.CharField(allow_null=True, help_text="revert, rollback or null")
+    undo = serializers.CharField(allow_null=True, help_text="revert, rollback, end or null")
     ends_at = serializers.DateTimeField(allow_null=True)
 
 

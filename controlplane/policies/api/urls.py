@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from controlplane.policies.api.canaries import CanaryView, EndCanaryView, PromoteCanaryView
 from controlplane.policies.api.changes import ChangesView
 from controlplane.policies.api.overrides import (
     ExtendOverrideView,
@@ -33,6 +34,9 @@ urlpatterns = [
         name="api-version-publish",
     ),
     path(f"{_SERVICE}/overrides", OverridesView.as_view(), name="api-overrides"),
+    path(f"{_SERVICE}/canary", CanaryView.as_view(), name="api-canary"),
+    path(f"{_SERVICE}/canary/promote", PromoteCanaryView.as_view(), name="api-canary-promote"),
+    path(f"{_SERVICE}/canary/end", EndCanaryView.as_view(), name="api-canary-end"),
     path(_OVERRIDE, OverrideView.as_view(), name="api-override"),
     path(f"{_OVERRIDE}/extend", ExtendOverrideView.as_view(), name="api-override-extend"),
     path(f"{_OVERRIDE}/revert", RevertOverrideView.as_view(), name="api-override-revert"),

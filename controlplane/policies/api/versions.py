@@ -81,7 +81,7 @@ class VersionsView(APIView):
             document=body.validated_data["document"],
             reason=body.validated_data["reason"],
             now=utc_now(),
-            expected_number=_expected_version(request, service),
+            expected_number=expected_version(request, service),
         )
         return _created(request, version)
 
@@ -230,7 +230,13 @@ def _created(request: Request, version: PolicyVersion) -> Response:
     return Response(VersionOut(version).data, status=201, headers=headers)
 
 
-def _expected_version(request: Request, service: Service) -> int | None:
+def expected_version(request: Request, service: Service) -> int | None:
+    """Return the version that an If-Match stands for, after it was found to hold; None without.
+
+    Raises:
+        InvalidInput: the header is not a list of quoted ETags.
+        PreconditionFailed: none of its ETags is current.
+    """
     now = utc_now()
     sources = read_sources(service, now=now)
     number = sources.version_number

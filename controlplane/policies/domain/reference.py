@@ -48,6 +48,8 @@ Then what nobody set is completed, so that a delivered policy has every field:
 In a document `null` may stand for an optional part ("no limit of its own") and for an entry of a
 map ("not the one of the layer below"). In an override it may stand anywhere.
 
+The instances of a canary have its candidate in place of the version: see [canaries](canaries.md).
+
 ## What is refused
 
 Unknown fields, values of another type (`"250"` and `true` are no numbers), values outside the

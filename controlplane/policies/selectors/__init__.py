@@ -20,7 +20,10 @@ from controlplane.policies.selectors.effective import (
     policy_layers,
 )
 from controlplane.policies.selectors.history import Change, list_changes
-from controlplane.policies.selectors.publications import latest_publication
+from controlplane.policies.selectors.publications import (
+    latest_canary_publication,
+    latest_publication,
+)
 
 __all__ = [
     "Change",
@@ -34,6 +37,7 @@ __all__ = [
     "get_fleet_default",
     "get_override",
     "get_version",
+    "latest_canary_publication",
     "latest_publication",
     "list_changes",
     "list_effective_policies",

@@ -13,7 +13,7 @@ from controlplane.access.models import AuditEntry
 from controlplane.access.selectors import list_entries
 from controlplane.kernel.clock import utc_now
 from controlplane.policies.domain.diff import FieldChange
-from controlplane.policies.models import Override, PolicyVersion
+from controlplane.policies.models import Canary, Override, PolicyVersion
 
 ACTIONS_BY_KIND: Mapping[str, tuple[str, ...]] = {
     "override": (
@@ -22,12 +22,19 @@ ACTIONS_BY_KIND: Mapping[str, tuple[str, ...]] = {
         "override.reverted",
         "override.ended",
     ),
-    "version": ("version.published",),
+    "canary": (
+        "canary.started",
+        "canary.widened",
+        "canary.promoted",
+        "canary.ended",
+        "canary.expired",
+    ),
+    "version": ("version.published", "canary.promoted"),
     "fleet_default": ("fleet_default.published",),
 }
-ACTIONS = tuple(action for actions in ACTIONS_BY_KIND.values() for action in actions)
+ACTIONS = tuple(dict.fromkeys(action for actions in ACTIONS_BY_KIND.values() for action in actions))
 
-Undo = Literal["revert", "rollback"]
+Undo = Literal["revert", "rollback", "end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Change:
     changes: tuple[FieldChange, ...]
     sequence: int | None
     override_id: int | None
+    canary_id: int | None
+    ratio: float | None
     version_number: int | None
     undo: Undo | None
     ends_at: datetime | None
@@ -60,12 +69,13 @@ def list_changes(
     limit: int = 50,
     now: datetime | None = None,
 ) -> list[Change]:
-    """Return changes of policies, newest first; four queries, however many there are.
+    """Return changes of policies, newest first; five queries, however many there are.
 
     Args:
         service: only what changed this service: its own changes and the fleet default's.
         actor: a user's name; includes what the user's tokens did.
-        kind: "override", "version", "fleet_default", or one action such as "override.opened".
+        kind: "override", "canary", "version", "fleet_default", or one action, such as
+            "override.opened".
         before_id: the `id` of the last change seen, to page back.
         now: what `undo` is judged by; the present when left out.
     """
@@ -84,9 +94,10 @@ def list_changes(
 
 @dataclass(frozen=True, slots=True)
 class _Undoable:
-    """What can still be undone: overrides in force, and versions that are current."""
+    """What can still be undone: overrides and canaries in force, and versions that are current."""
 
     overrides: frozenset[int]
+    canaries: frozenset[int]
     versions: Mapping[str, int]
 
     @classmethod
@@ -97,18 +108,28 @@ class _Undoable:
         in_force = Override.objects.filter(
             pk__in=override_ids, closed_at=None, ends_at__gt=now
         ).values_list("pk", flat=True)
+        canary_ids = {entry.data.get("canary_id") for entry in entries} - {None}
+        open_canaries = Canary.objects.filter(
+            pk__in=canary_ids, closed_at=None, ends_at__gt=now
+        ).values_list("pk", flat=True)
         newest = (
             PolicyVersion.objects.filter(environment__slug=environment_slug)
             .order_by()
             .values_list("service__slug")
             .annotate(newest=Max("number"))
         )
-        return cls(frozenset(in_force), {slug or "": number for slug, number in newest})
+        return cls(
+            frozenset(in_force),
+            frozenset(open_canaries),
+            {slug or "": number for slug, number in newest},
+        )
 
     def undo_of(self, entry: AuditEntry) -> Undo | None:
         if entry.action in ("override.opened", "override.extended"):
             return "revert" if entry.data.get("override_id") in self.overrides else None
-        if entry.action in ("version.published", "fleet_default.published"):
+        if entry.action in ("canary.started", "canary.widened"):
+            return "end" if entry.data.get("canary_id") in self.canaries else None
+        if entry.action in ("version.published", "canary.promoted", "fleet_default.published"):
             number = int(entry.data.get("version_number", 0))
             is_current = self.versions.get(entry.service) == number
             return "rollback" if is_current and number > 1 else None
@@ -143,6 +164,8 @@ def _change(entry: AuditEntry, undoable: _Undoable) -> Change:
         ),
         sequence=data.get("sequence"),
         override_id=data.get("override_id"),
+        canary_id=data.get("canary_id"),
+        ratio=data.get("ratio"),
         version_number=data.get("version_number"),
         undo=undoable.undo_of(entry),
         ends_at=datetime.fromisoformat(ends_at) if ends_at else None,

@@ -145,6 +145,20 @@ def latest_publication(environment_slug: str, service_slug: str) -> Publication 
     )
 
 
+def latest_canary_publication(environment_slug: str, service_slug: str) -> Publication | None:
+    """Return the newest publication to the canary cohort of a service; None when it had none.
+
+    It has ratio 0 when the canary is over. One query.
+    """
+    return (
+        Publication.objects.filter(
+            environment=environment_slug, service_slug=service_slug, cohort=Publication.CANARY
+        )
+        .order_by("-sequence")
+        .first()
+    )
+
+
 def list_published_slugs(environment_slug: str) -> set[str]:
     """Return every service that has a publication, registered or not; "" is the fleet default."""
     rows = Publication.objects.filter(environment=environment_slug).order_by()

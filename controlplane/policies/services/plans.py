@@ -90,7 +90,7 @@ def check_plan(plan: Plan, *, service_slug: str = "") -> None:
     problems: dict[str, Problem] = {}
     _collect_problems(plan.steps, "", problems)
     if plan.canary is not None:
-        _collect_problems(plan.canary.steps, f" for the instances of {plan.canary.label}", problems)
+        _collect_problems(plan.canary.steps, f"for the instances of {plan.canary.label}", problems)
     if problems:
         found = tuple(problems.values())
         where = f" of {service_slug}" if service_slug else ""
@@ -120,9 +120,10 @@ def _collect_problems(
 ) -> None:
     for step in steps:
         for problem in check_policy(dict(step.policy)):
-            message = problem.message + whose
+            notes = [whose] if whose else []
             if step.reason:
                 at = step.at.astimezone(UTC)
-                message = f"{message} (from {at:%Y-%m-%d %H:%M:%S} UTC, when {step.reason})"
+                notes.append(f"from {at:%Y-%m-%d %H:%M:%S} UTC, when {step.reason}")
+            message = f"{problem.message} ({', '.join(notes)})" if notes else problem.message
             # A contradiction that is there now goes on: once is enough.
             problems.setdefault(problem.path + problem.message, Problem(problem.path, message))
