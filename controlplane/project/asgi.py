@@ -12,16 +12,16 @@ django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
 
-from controlplane.delivery.asgi import build  # noqa: E402
-from controlplane.project.dispatch import WebProcess  # noqa: E402
+from controlplane.delivery.build import build  # noqa: E402
+from controlplane.delivery.process import DeliveryProcess  # noqa: E402
 from controlplane.resilience.middleware.admission import AdmissionMiddleware  # noqa: E402
 from controlplane.resilience.middleware.request_id import RequestIdMiddleware  # noqa: E402
 
-config_app, feed = build()
-application = WebProcess(
-    config_app=config_app,
+plane, feed = build()
+application = DeliveryProcess(
+    plane=plane,
     feed=feed,
-    operator_app=RequestIdMiddleware(
+    behind=RequestIdMiddleware(
         AdmissionMiddleware(
             django_application, max_concurrent=settings.TIDEGATE.operator_concurrency
         )

@@ -92,14 +92,14 @@ def test_a_policy_the_client_cannot_apply_is_reported_once_and_polling_stays_cal
         await client.start()
         await asyncio.sleep(5)
         fleet.said()
-        before = sum(fleet.plane.app.answer_counts.values())
+        before = sum(fleet.plane.delivery.answer_counts.values())
 
         fleet.plane.store.swap(snapshot(8, policy={"inbound": {}}))
         await asyncio.sleep(300)
 
         assert fleet.said() == [("applied", "7-0-9f3c"), ("rejected", "8-0-9f3c")]
         assert client.policy.inbound.shedding.level == 1
-        assert sum(fleet.plane.app.answer_counts.values()) - before < 15
+        assert sum(fleet.plane.delivery.answer_counts.values()) - before < 15
         fleet.plane.store.swap(snapshot(9, policy=policy(2)))
         await asyncio.sleep(0.01)
         assert client.policy.inbound.shedding.level == 2
@@ -120,7 +120,7 @@ def test_an_override_ends_on_both_sides_at_once_and_neither_flaps() -> None:
         assert abs(fleet.applied[1][0] - 20.0) < 0.1
         assert client.etag == "7-1-9f3c"
         assert fleet.said() == [("applied", "7-0-9f3c"), ("applied", "7-1-9f3c")]
-        assert sum(fleet.plane.app.answer_counts.values()) < 30
+        assert sum(fleet.plane.delivery.answer_counts.values()) < 30
         await client.stop()
 
     run_virtually(story)
@@ -146,7 +146,7 @@ def test_a_draining_server_is_left_and_found_again() -> None:
         await client.start()
         await asyncio.sleep(5)
 
-        fleet.plane.app.drain()
+        fleet.plane.config.drain()
         await asyncio.sleep(60)
         fleet.plane.store.swap(snapshot(8, policy=policy(1)))
         await asyncio.sleep(11)

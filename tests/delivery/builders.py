@@ -13,8 +13,14 @@ from typing import Any, TypeVar
 from controlplane.delivery.domain.compile import compile_snapshot
 from controlplane.delivery.domain.snapshot import PublishedPolicy, ScheduledPolicy, Snapshot
 from controlplane.delivery.hotpath.app import ConfigApp
+from controlplane.delivery.hotpath.asgi import AsgiPlane
 from controlplane.delivery.hotpath.auth import RateLimit, TokenRecord, TokenTable
+from controlplane.delivery.hotpath.gate import Gate
+from controlplane.delivery.hotpath.plane import DeliveryPlane
+from controlplane.delivery.hotpath.polls import Poll
+from controlplane.delivery.hotpath.problems import Answer
 from controlplane.delivery.hotpath.reports import ReportBuffer
+from controlplane.delivery.hotpath.requests import Adapter, Held, Request
 from controlplane.delivery.hotpath.store import SnapshotStore
 
 Result = TypeVar("Result")
@@ -121,7 +127,10 @@ class Plane:
     store: SnapshotStore
     tokens: TokenTable
     reports: ReportBuffer
-    app: ConfigApp
+    gate: Gate
+    config: ConfigApp
+    delivery: DeliveryPlane
+    app: AsgiPlane
 
 
 def make_plane(
@@ -130,6 +139,7 @@ def make_plane(
     max_parked: int = 100,
     limit: RateLimit | None = None,
     sends_date: bool = False,
+    adapters: Callable[[Gate, ReportBuffer], Mapping[str, Adapter]] = lambda gate, reports: {},
 ) -> Plane:
     """A loaded config API with tokens for `checkout`, `payments` and an unregistered service."""
     clock = clock or Clock()
@@ -140,11 +150,11 @@ def make_plane(
     tokens.replace(
         [token_record(CHECKOUT_TOKEN, "checkout"), token_record(NEWCOMER_TOKEN, "newcomer")]
     )
-    app = ConfigApp(
-        store, tokens, reports, clock=clock, max_parked=max_parked,
-        limit=limit or RateLimit(), sends_date=sends_date,
-    )  # fmt: skip
-    return Plane(clock, store, tokens, reports, app)
+    gate = Gate(store, tokens, clock=clock, limit=limit or RateLimit())
+    config = ConfigApp(gate, reports, max_held=max_parked)
+    delivery = DeliveryPlane(config, adapters=adapters(gate, reports), addresses={})
+    app = AsgiPlane(delivery, clock if sends_date else None)
+    return Plane(clock, store, tokens, reports, gate, config, delivery, app)
 
 
 @dataclass(slots=True)
@@ -226,3 +236,14 @@ def begin(plane: Plane, client: Client, path: str = CHECKOUT, **request: Any) ->
 
 async def _as_coroutine(awaitable: Awaitable[None]) -> None:
     await awaitable
+
+
+NOBODY: Any = object()  # a client that is never spoken to
+
+
+def respond(plane: Plane, **request: Any) -> tuple[Answer | Held, Poll | None]:
+    """Ask the plane itself, without a server."""
+    scope = request_scope(request.pop("path", CHECKOUT), **request)
+    return plane.delivery.respond(
+        Request(scope["method"], scope["path"], scope["query_string"], scope["headers"]), NOBODY
+    )

@@ -16,7 +16,7 @@ from controlplane.delivery.hotpath.headers import Report
 from controlplane.delivery.hotpath.reports import InstanceNote
 from controlplane.delivery.services import feed as feed_module
 from controlplane.delivery.services import report_writer as writer_module
-from controlplane.delivery.services.feed import Feed
+from controlplane.delivery.services.feed import Feed, Look
 from controlplane.delivery.services.loading import START, Position, read_changes
 from controlplane.delivery.services.snapshot_file import News, read_snapshot_file
 from controlplane.delivery.services.snapshot_log import SnapshotLog
@@ -45,9 +45,19 @@ def lose_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "read_changes", fail)
 
 
+class Parked:
+    """A waiter that notes when it is asked to look again."""
+
+    instance: bytes | None = None
+    is_woken = False
+
+    def look(self) -> None:
+        self.is_woken = True
+
+
 def sequence_served(plane: Plane, service: str = "checkout") -> int | None:
-    served = plane.store.get("prod", service)
-    return served.sequence if served else None
+    slot = plane.store.find_slot("prod", service)
+    return slot.stable.snapshot.sequence if slot else None
 
 
 def test_the_newest_publication_of_each_service_is_served(db: None, tmp_path: Path) -> None:
@@ -63,7 +73,7 @@ def test_the_newest_publication_of_each_service_is_served(db: None, tmp_path: Pa
     assert answer(plane).json["policy"] == {"inbound": {"deadline_ms": 1}}
     newcomer = answer(plane, "/config/v1/prod/newcomer", token=NEWCOMER_TOKEN)
     assert newcomer.headers["tidegate-sequence"] == "4"
-    assert plane.app.ready is True
+    assert plane.config.is_ready is True
 
 
 def test_canaries_come_after_what_their_instances_go_back_to(db: None) -> None:
@@ -161,18 +171,20 @@ def test_a_revocation_wakes_the_polls_of_that_service(db: None, tmp_path: Path) 
     feed.load()
     slot = plane.store.find_slot("prod", "checkout")
     assert slot is not None
-    loop = asyncio.new_event_loop()
-    parked = loop.create_future()
-    slot.waiters.add(parked)
+    parked = Parked()
 
-    feed.load()
-    waited_on = parked.done()
+    async def take(look: Look) -> bool:
+        slot.stable.waiters[parked] = None
+        for _ in feed._take(look):
+            pass
+        await asyncio.sleep(0)
+        return parked.is_woken
+
+    waited_on = asyncio.run(take(feed._look()))
     token.revoked_at = NOW
     token.save()
-    feed.load()
 
-    assert (waited_on, parked.done()) == (False, True)
-    loop.close()
+    assert (waited_on, asyncio.run(take(feed._look()))) == (False, True)
 
 
 def test_scheduled_steps_are_served_from_the_database(db: None, tmp_path: Path) -> None:
@@ -244,7 +256,7 @@ def test_a_fresh_process_starts_from_the_last_file_without_a_database(
     reply = answer(plane)
     assert (reply.status, reply.headers["etag"]) == (200, '"3-1-9f3c"')
     assert reply.headers["age"] == "90"
-    assert plane.app.ready is True
+    assert plane.config.is_ready is True
 
 
 def test_the_snapshot_file_is_for_this_user_only(transactional_db: None, tmp_path: Path) -> None:
@@ -268,7 +280,7 @@ def test_without_a_database_and_without_a_file_nothing_is_ready(
 
     feed.load()
 
-    assert plane.app.ready is False
+    assert plane.config.is_ready is False
 
 
 def test_reports_wait_while_the_database_is_lost(

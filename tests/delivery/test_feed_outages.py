@@ -22,7 +22,7 @@ from tests.delivery.test_feed import look_and_stop, lose_the_database, make_feed
 
 def served(plane: Plane, service: str = "checkout") -> int | None:
     slot = plane.store.find_slot("prod", service)
-    return slot.snapshot.sequence if slot else None
+    return slot.stable.snapshot.sequence if slot else None
 
 
 def events(lines: list[Any]) -> list[str]:
@@ -166,7 +166,7 @@ async def test_a_process_whose_database_hangs_starts_from_the_file_in_the_meanti
         async with asyncio.timeout(5):
             await has_started.wait()
 
-    assert (plane.app.ready, served(plane)) == (True, 3)
+    assert (plane.config.is_ready, served(plane)) == (True, 3)
     assert plane.store.behind_since_unix is not None
     assert "snapshots.restored" in events(lines)
     never.set()
@@ -229,8 +229,8 @@ async def test_reports_that_a_hanging_database_did_not_take_are_kept(
     plane, feed = make_feed(tmp_path)
     note_an_instance(plane)
     never = threading.Event()
-    monkeypatch.setattr(writer_module, "WRITE_WITHIN_S", 0.05)
     with monkeypatch.context() as frozen, capture_logs() as lines:
+        frozen.setattr(writer_module, "WRITE_WITHIN_S", 0.05)
         frozen.setattr(writer_module, "write_reports", lambda notes: never.wait(10))
         await feed.flush()
     kept = len(plane.reports)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controlplane.delivery.hotpath.headers import (
-    accepts_json,
+    accepted_form,
+    choose_coding,
+    read_last_event_id,
     read_rejection,
     read_report,
     read_wait_s,
@@ -46,7 +48,7 @@ def test_a_wait_preference_is_capped_or_ignored(value: bytes | None, seconds: in
         (b"Application/JSON; charset=utf-8", True),
         (b"text/html, application/*;q=0.2", True),
         (b"text/html;q=1, */*;q=0.1", True),
-        (b"text/event-stream", False),
+        (b"text/event-stream", True),
         (b"application/json;q=0", False),
         (b"application/json;q=0, */*;q=1", False),
         (b"*/*;q=0, application/json", True),
@@ -54,10 +56,57 @@ def test_a_wait_preference_is_capped_or_ignored(value: bytes | None, seconds: in
         (b"application/xml", False),
     ],
 )
-def test_an_accept_header_leaves_room_for_json_or_not(
-    value: bytes | None, is_accepted: bool
+def test_an_accept_header_leaves_room_for_us_or_not(value: bytes | None, is_accepted: bool) -> None:
+    assert (accepted_form(value) is not None) == is_accepted
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (None, b"application/json"),
+        (b"*/*", b"application/json"),
+        (b"text/event-stream", b"text/event-stream"),
+        (b"text/event-stream, application/json", b"application/json"),
+        (b"text/event-stream, application/json;q=0.5", b"text/event-stream"),
+        (b"text/*", b"text/event-stream"),
+        (b"text/event-stream;q=0, */*", b"application/json"),
+        (b"text/html", None),
+    ],
+)
+def test_an_accept_header_chooses_between_json_and_a_stream(
+    value: bytes | None, form: bytes | None
 ) -> None:
-    assert accepts_json(value) == is_accepted
+    assert accepted_form(value) == form
+
+
+@pytest.mark.parametrize(
+    ("value", "coding"),
+    [
+        (None, b""),
+        (b"gzip", b"gzip"),
+        (b"gzip, deflate, br", b"br"),
+        (b"br;q=0.5, gzip;q=0.8", b"gzip"),
+        (b"*", b"br"),
+        (b"br;q=0, *", b"gzip"),
+        (b"identity", b""),
+        (b"gzip;q=0", b""),
+        (b"gzip;q=x", b""),
+    ],
+)
+def test_the_best_content_coding_the_client_takes_is_chosen(
+    value: bytes | None, coding: bytes
+) -> None:
+    assert choose_coding(value) == coding
+
+
+@pytest.mark.parametrize(
+    ("value", "sequence"),
+    [(None, None), (b"7", 7), (b"", None), (b"-7", None), (b"7-0-9f3c", None), (b"9" * 19, None)],
+)
+def test_a_last_event_id_that_is_not_ours_counts_as_none(
+    value: bytes | None, sequence: int | None
+) -> None:
+    assert read_last_event_id(value) == sequence
 
 
 def test_a_rejection_names_its_tag_and_its_reason() -> None:

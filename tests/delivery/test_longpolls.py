@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from controlplane.delivery.hotpath.longpoll import Ended, hold
-from controlplane.delivery.hotpath.store import Slot
+from controlplane.delivery.hotpath.longpoll import SHORTENED_BY, HeldPoll
+from controlplane.delivery.hotpath.polls import Poll
+from controlplane.delivery.hotpath.problems import Answer
 from tests.delivery.builders import (
     CHECKOUT_TOKEN,
-    NOW,
     Client,
     Plane,
     VirtualTimeLoop,
@@ -16,6 +16,7 @@ from tests.delivery.builders import (
     begin,
     let_others_run,
     make_plane,
+    respond,
     run_virtually,
     snapshot,
     token_record,
@@ -34,7 +35,7 @@ def test_a_waiting_poll_is_answered_the_moment_something_newer_is_published() ->
         plane, client = plane_in(loop), Client()
         poll = begin(plane, client, headers=WAIT)
         await let_others_run()
-        assert (client.messages, plane.app.parked_count) == ([], 1)
+        assert (client.messages, plane.config.held_count) == ([], 1)
 
         plane.store.swap(snapshot(8, policy=AFTER))
         await poll
@@ -42,7 +43,7 @@ def test_a_waiting_poll_is_answered_the_moment_something_newer_is_published() ->
         reply = client.reply()
         assert (reply.status, reply.json["policy"]) == (200, AFTER)
         assert reply.headers["preference-applied"] == "wait=30"
-        assert (loop.elapsed_s, plane.app.parked_count) == (0.0, 0)
+        assert (loop.elapsed_s, plane.config.held_count) == (0.0, 0)
 
     run_virtually(story)
 
@@ -69,9 +70,10 @@ def test_a_poll_gets_304_when_its_wait_is_over() -> None:
 
         reply = await ask(plane, headers=WAIT)
 
-        assert (reply.status, loop.elapsed_s) == (304, 30.0)
+        assert reply.status == 304
+        assert 30.0 * (1 - SHORTENED_BY) <= loop.elapsed_s <= 30.0
         assert reply.headers["preference-applied"] == "wait=30"
-        assert plane.store.find_slot("prod", "checkout").waiters == set()  # type: ignore[union-attr]
+        assert waiters(plane) == 0
 
     run_virtually(story)
 
@@ -80,7 +82,8 @@ def test_no_poll_waits_longer_than_a_minute() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
         reply = await ask(plane_in(loop), headers={**WAIT, "Prefer": "wait=86400"})
 
-        assert (loop.elapsed_s, reply.headers["preference-applied"]) == (60.0, "wait=60")
+        assert loop.elapsed_s <= 60.0
+        assert reply.headers["preference-applied"] == "wait=60"
 
     run_virtually(story)
 
@@ -115,7 +118,7 @@ def test_a_client_that_switched_early_waits_on_through_the_switch() -> None:
 
         reply = await ask(plane, headers={**WAIT, "If-None-Match": '"7-1-9f3c"'})
 
-        assert (reply.status, loop.elapsed_s) == (304, 30.0)
+        assert (reply.status, loop.elapsed_s > 26.0) == (304, True)
 
     run_virtually(story)
 
@@ -148,8 +151,8 @@ def test_a_client_that_leaves_frees_its_place_at_once() -> None:
         client.left.set()
         await poll
 
-        assert (client.messages, plane.app.parked_count, loop.elapsed_s) == ([], 0, 0.0)
-        assert plane.store.find_slot("prod", "checkout").waiters == set()  # type: ignore[union-attr]
+        assert (client.messages, plane.config.held_count, loop.elapsed_s) == ([], 0, 0.0)
+        assert waiters(plane) == 0
 
     run_virtually(story)
 
@@ -164,7 +167,7 @@ def test_a_poll_whose_server_cancels_it_leaves_nothing_behind() -> None:
         await asyncio.wait([poll])
         await let_others_run()
 
-        assert plane.app.parked_count == 0
+        assert plane.config.held_count == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run_virtually(story)
@@ -176,14 +179,14 @@ def test_draining_answers_every_parked_poll_and_holds_no_more() -> None:
         clients = [Client() for _ in range(3)]
         polls = [begin(plane, client, headers=WAIT) for client in clients]
         await let_others_run()
-        assert plane.app.ready is True
+        assert plane.config.is_ready is True
 
-        plane.app.drain()
+        plane.config.drain()
         await asyncio.gather(*polls)
         late = await ask(plane, headers=WAIT)
 
         assert [client.reply().status for client in clients] == [304, 304, 304]
-        assert (late.status, loop.elapsed_s, plane.app.ready) == (304, 0.0, False)
+        assert (late.status, loop.elapsed_s, plane.config.is_ready) == (304, 0.0, False)
 
     run_virtually(story)
 
@@ -198,7 +201,7 @@ def test_a_full_house_sends_polls_away_with_a_spread_retry_after() -> None:
         plain = await ask(plane, headers={"If-None-Match": '"7-0-9f3c"'})
 
         # One service gets four fifths of the places; the rest stays for the others.
-        assert plane.app.parked_count == 4
+        assert plane.config.held_count == 4
         assert {reply.status for reply in refused} == {503}
         assert {reply.json["code"] for reply in refused} == {"too-many-waiting"}
         assert len({reply.headers["retry-after"] for reply in refused}) > 1
@@ -248,27 +251,86 @@ def test_a_revoked_token_is_refused_at_once_and_its_neighbour_waits_on() -> None
 def test_a_swap_between_the_look_and_the_wait_is_not_slept_through() -> None:
     """The race: a publication arrives after the check said "unchanged" and before the wait.
 
-    `is_changed` publishes after it has looked. A waiter that registered first is woken by it;
-    one that registered only after looking would sleep until its time is up.
+    The rules publish after they have looked. A waiter that registered first is woken by it; one
+    that registered only after looking would sleep until its time is up.
     """
 
     async def story(loop: VirtualTimeLoop) -> None:
-        slot = Slot(("prod", "checkout"), snapshot(7), NOW.timestamp())
-        looks = []
+        plane, answers = plane_in(loop), []
+        _, poll = respond(plane, headers={"If-None-Match": '"7-0-9f3c"'})
+        assert poll is not None
+        slot, looks = poll.slot, []
 
-        def is_changed() -> bool:
-            unchanged = slot.snapshot.sequence == 7
-            looks.append(unchanged)
-            if len(looks) == 1:
-                slot.put(snapshot(8), NOW.timestamp())
-                slot.wake()
-            return not unchanged
+        class Racing:
+            def final_answer(self, poll: Poll) -> Answer | None:
+                looks.append(slot.stable.snapshot.sequence)
+                if len(looks) == 1:
+                    plane.store.swap(snapshot(8))
+                return None if looks[-1] == 7 else slot.stable.not_modified
 
-        ended = await hold(slot, is_changed, 30.0, Client().receive)
+            def expired_answer(self, poll: Poll) -> Answer:
+                raise AssertionError("slept through")
 
-        assert (ended, loop.elapsed_s, looks) == (Ended.CHANGED, 0.0, [True, False])
+            def valid_for_s(self, poll: Poll) -> float:
+                return 60.0
+
+            def leave(self, poll: Poll) -> None:
+                pass
+
+        class Remembering:
+            def finish(self, answer: Answer) -> None:
+                answers.append(answer)
+
+        poll.wait_s = 30
+        held = HeldPoll(Racing(), poll, Remembering())  # type: ignore[arg-type]
+        held.look()
+        await let_others_run()
+
+        assert (looks, [answer.status for answer in answers]) == ([7, 8], [304])
 
     run_virtually(story)
+
+
+def test_a_poll_whose_token_expires_while_it_waits_is_refused_then() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane = plane_in(loop)
+        expires_at_unix = loop.wall_unix() + 10
+        plane.tokens.replace(
+            [token_record(CHECKOUT_TOKEN, "checkout", expires_at_unix=expires_at_unix)]
+        )
+
+        reply = await ask(plane, headers=WAIT)
+
+        assert (reply.status, loop.elapsed_s) == (401, 10.0)
+
+    run_virtually(story)
+
+
+def test_draining_over_a_while_lets_polls_go_one_after_the_other() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane, ended_at = plane_in(loop, max_parked=200), []
+
+        async def wait() -> None:
+            await ask(plane, headers=WAIT)
+            ended_at.append(loop.elapsed_s)
+
+        polls = [asyncio.ensure_future(wait()) for _ in range(50)]
+        await let_others_run()
+
+        plane.config.drain(over_s=2.0)
+        await asyncio.gather(*polls)
+
+        assert max(ended_at) <= 2.0
+        assert max(ended_at) - min(ended_at) > 0.5
+        assert len(set(ended_at)) > 40
+
+    run_virtually(story)
+
+
+def waiters(plane: Plane) -> int:
+    slot = plane.store.find_slot("prod", "checkout")
+    assert slot is not None
+    return len(slot.stable.waiters)
 
 
 def test_a_thousand_waiters_are_all_woken_by_one_swap() -> None:

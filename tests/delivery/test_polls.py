@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from controlplane.delivery.hotpath.app import ConfigApp
-from controlplane.delivery.hotpath.store import Headers
+from controlplane.delivery.hotpath.auth import RateLimit
 from tests.delivery.builders import (
     CHECKOUT,
     NEWCOMER_TOKEN,
+    NOBODY,
     Clock,
     ask,
     make_plane,
     request_scope,
+    respond,
     snapshot,
 )
 
@@ -34,7 +35,7 @@ async def test_a_first_poll_gets_the_policy_with_its_etag_and_sequence() -> None
         "etag": '"7-0-9f3c"',
         "tidegate-sequence": "7",
         "cache-control": "no-store",
-        "vary": "Authorization, Prefer",
+        "vary": "Authorization, Accept, Accept-Encoding, Prefer",
     }
 
 
@@ -206,30 +207,53 @@ USUAL = {
     ],
     ids=lambda request_: str(request_)[:60],
 )
-async def test_the_short_way_to_a_304_answers_exactly_as_the_long_way(
-    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_the_short_way_to_a_304_answers_exactly_as_the_long_way(
+    request_: dict[str, Any],
 ) -> None:
     plane = make_plane()
-    await ask(plane, headers=USUAL)  # notes the instance, so that the short way is open
-    short = await ask(plane, **request_)
+    respond(plane, headers=USUAL)  # notes the instance, so that the short way is open
+    _, poll = respond(plane, **request_)
+    if poll is None:
+        return  # refused: there is no poll whose bytes could come again
 
-    monkeypatch.setattr(ConfigApp, "_unchanged_headers", _never)
-    long = await ask(plane, **request_)
+    short = plane.config.unchanged(poll)
+    long = plane.config.respond_again(poll, NOBODY)
 
-    assert short == long
-
-
-def _never(app: ConfigApp, scope: object) -> Headers | None:
-    return None
+    assert short is None or short is long
 
 
-async def test_the_usual_poll_takes_the_short_way() -> None:
+def test_the_usual_poll_takes_the_short_way() -> None:
     plane = make_plane()
-    await ask(plane, headers=USUAL)
+    _, poll = respond(plane, headers=USUAL)
+    assert poll is not None
 
-    await ask(plane, headers=USUAL)
+    assert plane.config.unchanged(poll) is not None
+    assert plane.config.unchanged_count == 1
 
-    assert plane.app.unchanged_count == 1
+
+@pytest.mark.parametrize("change", ["revoked", "published", "due", "stale", "quota", "silence"])
+def test_the_short_way_is_closed_when_anything_has_changed(change: str) -> None:
+    clock = Clock()
+    plane = make_plane(
+        snapshot(7, scheduled=[(60, AFTER)]), clock=clock, limit=RateLimit(per_s=1, burst=2)
+    )
+    _, poll = respond(plane, headers=USUAL)
+    assert poll is not None
+    if change == "revoked":
+        plane.tokens.replace([])
+    elif change == "published":
+        plane.store.swap(snapshot(8))
+    elif change == "due":
+        clock.pass_s(60)
+    elif change == "stale":
+        plane.store.behind_since_unix = clock()
+    elif change == "quota":
+        respond(plane, headers=USUAL)
+        respond(plane, headers=USUAL)
+    else:
+        clock.pass_s(5)
+
+    assert plane.config.unchanged(poll) is None
 
 
 async def test_what_is_written_into_one_answer_does_not_reach_the_next() -> None:
@@ -246,4 +270,3 @@ async def test_what_is_written_into_one_answer_does_not_reach_the_next() -> None
         await plane.app(scope, meddle, meddle)  # type: ignore[arg-type]
 
     assert starts[0] == starts[2]
-    assert isinstance(starts[0]["headers"], tuple)

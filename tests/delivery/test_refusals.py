@@ -40,7 +40,7 @@ from tests.delivery.builders import (
             404, "not-published", "prod has no fleet default yet",
         ),
         ({"method": "POST"}, 405, "method-not-allowed", "POST is not for this address; use GET"),
-        ({"headers": {"Accept": "text/html"}}, 406, "not-acceptable", "application/json only"),
+        ({"headers": {"Accept": "text/html"}}, 406, "not-acceptable", "application/json and"),
         ({"path": CHECKOUT + "x" * 600}, 414, "uri-too-long", "at most 512 bytes"),
         ({"query": "x" * 600}, 414, "uri-too-long", "at most 512 bytes"),
         (
@@ -146,7 +146,7 @@ async def test_nothing_is_answered_before_snapshots_are_loaded() -> None:
 
     assert (reply.status, reply.json["code"]) == (503, "not-loaded")
     assert 1 <= int(reply.headers["retry-after"]) <= 3
-    assert plane.app.ready is False
+    assert plane.config.is_ready is False
 
 
 async def test_one_token_that_asks_too_often_is_told_when_to_come_back() -> None:

@@ -179,7 +179,7 @@ def test_a_key_that_does_not_open_is_said_once_and_not_used(tmp_path: Path) -> N
             node.feed.load()
 
     assert node.kid is None
-    assert node.plane.app.ready is True
+    assert node.plane.config.is_ready is True
     assert [(line["event"], line["kid"]) for line in lines] == [("signing_key.unopened", key.kid)]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from controlplane.delivery.asgi import build
-from controlplane.delivery.hotpath.app import ConfigApp
+from controlplane.delivery.build import build
+from controlplane.delivery.hotpath.plane import DeliveryPlane
 from controlplane.delivery.services.instruments import PLANE
 from controlplane.delivery.tasks import prune_silent_instances
 from controlplane.kernel.instruments import REGISTRY
@@ -20,7 +20,9 @@ from tests.delivery.builders import answer, make_plane
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("module", ["app", "store", "reports", "auth", "longpoll"])
+@pytest.mark.parametrize(
+    "module", ["app", "plane", "asgi", "wire", "store", "reports", "auth", "longpoll", "streams"]
+)
 def test_the_hot_path_imports_neither_django_nor_a_client_of_anything(module: str) -> None:
     script = (
         f"import controlplane.delivery.hotpath.{module}, sys; "
@@ -36,16 +38,16 @@ def test_the_hot_path_imports_neither_django_nor_a_client_of_anything(module: st
 
 
 def test_build_reads_nothing_and_is_not_ready() -> None:
-    app, feed = build()
+    plane, feed = build()
 
-    assert isinstance(app, ConfigApp)
-    assert app.ready is False
+    assert isinstance(plane, DeliveryPlane)
+    assert plane.is_ready is False
     assert feed.confirmed_at_unix == 0.0
 
 
 def test_polls_parked_connections_and_age_are_exported() -> None:
     plane = make_plane()
-    PLANE.watch(plane.app, plane.reports, lambda: 1.0)
+    PLANE.watch(plane.delivery, plane.reports, lambda: 1.0)
     for headers in ({}, {"If-None-Match": '"7-0-9f3c"'}, {"If-None-Match": '"7-0-9f3c"'}):
         answer(plane, headers=headers)
     answer(plane, token=None)
@@ -61,7 +63,7 @@ def test_polls_parked_connections_and_age_are_exported() -> None:
 
 def test_there_is_no_age_before_the_first_confirmation() -> None:
     plane = make_plane()
-    PLANE.watch(plane.app, plane.reports, lambda: 0.0)
+    PLANE.watch(plane.delivery, plane.reports, lambda: 0.0)
 
     assert "\ntidegate_delivery_feed_age_seconds " not in generate_latest(REGISTRY).decode()
 

@@ -1,24 +1,12 @@
+"""The life of a process with a delivery plane, and which requests are whose."""
+
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from controlplane.project.dispatch import WebProcess
-
-
-class Plane:
-    """A config API that only notes that it drains."""
-
-    ready = True
-
-    def __init__(self) -> None:
-        self.is_drained = False
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-
-    def drain(self) -> None:
-        self.is_drained = True
+from controlplane.delivery.process import DeliveryProcess, nothing_behind
+from tests.delivery.builders import make_plane, request_scope
 
 
 class FailingOnce:
@@ -41,12 +29,25 @@ class FailingOnce:
 
 
 async def pages(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def statuses_of(process: DeliveryProcess, *paths: str) -> list[int]:
+    statuses = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    for path in paths:
+        await process(request_scope(path), None, send)
+    return statuses
 
 
 async def test_a_feed_that_fails_is_started_again_until_the_process_stops() -> None:
-    plane, feed = Plane(), FailingOnce()
-    process = WebProcess(config_app=plane, feed=feed, operator_app=pages, feed_again_s=0.0)
+    delivery, feed = make_plane().delivery, FailingOnce()
+    process = DeliveryProcess(plane=delivery, feed=feed, behind=pages, feed_again_s=0.0)
     told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     answered: asyncio.Queue[Any] = asyncio.Queue()
     life = asyncio.create_task(process({"type": "lifespan"}, told.get, answered.put))
@@ -54,24 +55,29 @@ async def test_a_feed_that_fails_is_started_again_until_the_process_stops() -> N
     await told.put({"type": "lifespan.startup"})
     assert await answered.get() == {"type": "lifespan.startup.complete"}
     await asyncio.wait_for(feed.follows.wait(), 5)
+    assert delivery.is_ready
     await told.put({"type": "lifespan.shutdown"})
     assert await answered.get() == {"type": "lifespan.shutdown.complete"}
     await life
 
     assert feed.runs == 2
-    assert plane.is_drained
+    assert not delivery.is_ready
     assert feed.is_stopped
 
 
 async def test_polls_and_health_never_reach_the_pages() -> None:
-    process = WebProcess(config_app=Plane(), feed=FailingOnce(), operator_app=pages)
-    statuses = []
+    process = DeliveryProcess(plane=make_plane().delivery, feed=FailingOnce(), behind=pages)
 
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
+    found = await statuses_of(
+        process, "/config/v1/prod/checkout", "/livez", "/readyz", "/metrics", "/services/checkout/"
+    )
 
-    for path in ("/config/v1/prod/checkout", "/livez", "/services/checkout/"):
-        await process({"type": "http", "path": path}, None, send)
+    assert found == [200, 200, 200, 200, 204]
 
-    assert statuses == [204, 200, 200]
+
+async def test_a_node_that_only_delivers_has_no_pages() -> None:
+    process = DeliveryProcess(
+        plane=make_plane().delivery, feed=FailingOnce(), behind=nothing_behind
+    )
+
+    assert await statuses_of(process, "/", "/api/v1/services", "/metrics") == [404, 404, 200]

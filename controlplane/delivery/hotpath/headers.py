@@ -14,26 +14,36 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_WAIT_S = 60
 MAX_REASON_CHARACTERS = 500
 MAX_SDK_CHARACTERS = 120
+MAX_SEQUENCE_DIGITS = 18
 
 _KNOWN = {
     b"authorization": "Authorization",
     b"accept": "Accept",
+    b"accept-encoding": "Accept-Encoding",
     b"if-none-match": "If-None-Match",
     b"prefer": "Prefer",
     b"tidegate-instance": "Tidegate-Instance",
     b"tidegate-applied": "Tidegate-Applied",
     b"tidegate-rejected": "Tidegate-Rejected",
+    b"last-event-id": "Last-Event-ID",
     b"user-agent": "User-Agent",
 }
 # Fields that are lists (RFC 9110, 5.3): several of them mean the same as one with commas.
-_LISTS = frozenset({b"accept", b"if-none-match", b"prefer"})
+_LISTS = frozenset({b"accept", b"accept-encoding", b"if-none-match", b"prefer"})
 _INSTANCE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 _REJECTED = re.compile(
     rb'((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")'
     rb'(?:[ \t]*;[ \t]*reason="((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\.)*)")?[ \t]*',
 )
 _WAIT = re.compile(rb'wait[ \t]*=[ \t]*"?(\d{1,9})"?', re.IGNORECASE)
-_MEDIA = frozenset({b"application/json", b"application/*", b"*/*"})
+_JSON, _STREAM = b"application/json", b"text/event-stream"
+# What an element of Accept stands for, and how precisely it says so.
+_MEDIA = {
+    _JSON: (_JSON, 2), b"application/*": (_JSON, 1), b"*/*": (_JSON, 0),
+    _STREAM: (_STREAM, 2), b"text/*": (_STREAM, 1),
+}  # fmt: skip
+_USUAL_ACCEPTS = frozenset({b"*/*", _JSON})
+_CODINGS = (b"br", b"gzip")  # the best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +124,45 @@ def read_wait_s(value: bytes | None) -> int:
     return 0
 
 
-def accepts_json(value: bytes | None) -> bool:
-    """Say whether an Accept header leaves room for `application/json`."""
-    if value is None or not value.strip():
-        return True
-    best = (-1, 0.0)
+def accepted_form(value: bytes | None) -> bytes | None:
+    """Return what an Accept header prefers: JSON, a stream of events, or None for neither.
+
+    JSON when both are as welcome, and when nothing is said.
+    """
+    if value is None or value in _USUAL_ACCEPTS or not value.strip():
+        return _JSON
+    best: dict[bytes, tuple[int, float]] = {_JSON: (-1, 0.0), _STREAM: (-1, 0.0)}
     for element in value.lower().split(b","):
         media, *parameters = (part.strip(b" \t") for part in element.split(b";"))
         if media in _MEDIA:
             # The most specific range decides (RFC 9110, 12.5.1), whatever the order.
-            precision = 2 if media == b"application/json" else int(media == b"application/*")
-            best = max(best, (precision, _quality(parameters)))
-    return best[1] > 0.0
+            form, precision = _MEDIA[media]
+            best[form] = max(best[form], (precision, _quality(parameters)))
+    form = max((_JSON, _STREAM), key=lambda each: best[each][1])
+    return form if best[form][1] > 0.0 else None
+
+
+def choose_coding(value: bytes | None) -> bytes:
+    """Return the content coding for an answer, by Accept-Encoding: `br`, `gzip` or none (b"")."""
+    if not value:
+        return b""
+    qualities: dict[bytes, float] = {}
+    for element in value.lower().split(b","):
+        coding, *parameters = (part.strip(b" \t") for part in element.split(b";"))
+        qualities[coding] = _quality(parameters)
+    anything_else = qualities.get(b"*", 0.0)
+    chosen = max(_CODINGS, key=lambda coding: qualities.get(coding, anything_else))
+    return chosen if qualities.get(chosen, anything_else) > 0.0 else b""
+
+
+def read_last_event_id(value: bytes | None) -> int | None:
+    """Return the sequence a stream's client had last; None for none, or one that is not ours.
+
+    A cursor we cannot read gets the present policy, never an error.
+    """
+    if value is None or not value.isdigit() or len(value) > MAX_SEQUENCE_DIGITS:
+        return None
+    return int(value)
 
 
 def read_report(fields: dict[bytes, bytes]) -> Report | None:

@@ -1,86 +1,85 @@
-"""Holding a poll until its answer changes, its time is up, or its client leaves."""
+"""A poll that is held until its answer changes, its time is up, or its client leaves."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from enum import Enum, auto
-from typing import Any
+import random
+from typing import Protocol
 
-from controlplane.delivery.hotpath.store import Slot
+from controlplane.delivery.hotpath.polls import Poll
+from controlplane.delivery.hotpath.problems import Answer
+from controlplane.delivery.hotpath.requests import Client
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+SHORTENED_BY = 0.1
+"""Up to this share of a wait is taken off at random.
 
-MAX_BODY_MESSAGES = 16
-
-
-class Ended(Enum):
-    """Why a parked poll stopped waiting."""
-
-    CHANGED = auto()
-    EXPIRED = auto()
-    GONE = auto()
+All those whom one publication woke wait again from the same moment on; without this they would
+also come back in the same moment.
+"""
 
 
-class _Parked:
-    """One waiting poll: a future that a swap, a timer or a disconnect resolves."""
+class PollRules(Protocol):
+    """What a held poll asks of the config API."""
 
-    __slots__ = ("ended", "loop", "waiter")
+    def final_answer(self, poll: Poll) -> Answer | None:
+        """Return the answer that ends the wait; None while there is nothing new."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.ended: Ended | None = None
-        self.waiter: asyncio.Future[None] = loop.create_future()
+    def expired_answer(self, poll: Poll) -> Answer:
+        """Return the answer when the time is up."""
 
-    def register(self, slot: Slot) -> None:
-        if self.waiter.done():
-            self.waiter = self.loop.create_future()
-        slot.waiters.add(self.waiter)
+    def valid_for_s(self, poll: Poll) -> float:
+        """Return for how many seconds the token of a poll is still valid."""
 
-    def end(self, reason: Ended) -> None:
-        self.ended = self.ended or reason
-        if not self.waiter.done():
-            self.waiter.set_result(None)
+    def leave(self, poll: Poll) -> None:
+        """Note that a poll is held no longer."""
 
 
-async def hold(
-    slot: Slot, is_changed: Callable[[], bool], wait_s: float, receive: Receive
-) -> Ended:
-    """Wait until `is_changed()`, at most `wait_s` seconds; return at once when it already is.
+class HeldPoll:
+    """One waiting poll; a swap, a timer or its client ends it, whichever comes first."""
 
-    It registers with the slot *before* it looks: a swap between the look and the wait would
-    otherwise be slept through. `is_changed` is asked again whenever the slot wakes its waiters.
-    """
-    loop = asyncio.get_running_loop()
-    parked = _Parked(loop)
-    timer: asyncio.TimerHandle | None = None
-    watcher: asyncio.Task[None] | None = None
-    try:
-        while parked.ended is None:
-            parked.register(slot)
-            if is_changed():
-                return Ended.CHANGED
-            if timer is None:
-                timer = loop.call_later(wait_s, parked.end, Ended.EXPIRED)
-                # Waiting on two futures at once doubles the price of a wake-up. This task only
-                # speaks up when the client leaves and costs nothing when the slot changes: the
-                # server ends its receive() once the answer is sent.
-                watcher = loop.create_task(_watch(receive, parked))
-            await parked.waiter
-    except asyncio.CancelledError:
-        if watcher is not None:
-            watcher.cancel()
-        raise
-    finally:
-        slot.waiters.discard(parked.waiter)
-        if timer is not None:
-            timer.cancel()
-    return parked.ended
+    __slots__ = ("_client", "_is_over", "_poll", "_rules", "_timer", "instance")
 
+    def __init__(self, rules: PollRules, poll: Poll, client: Client) -> None:
+        self._rules = rules
+        self._poll = poll
+        self._client = client
+        self._is_over = False
+        self.instance = poll.instance
+        wait_s = poll.wait_s * (1.0 - SHORTENED_BY * random.random())  # noqa: S311
+        self._timer = asyncio.get_running_loop().call_later(
+            min(wait_s, rules.valid_for_s(poll)), self.expire
+        )
+        self._wait_on()
 
-async def _watch(receive: Receive, parked: _Parked) -> None:
-    for _ in range(MAX_BODY_MESSAGES):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            parked.end(Ended.GONE)
+    def look(self) -> None:
+        """Answer if there is something new; otherwise wait on."""
+        if self._is_over:
             return
+        # It registers *before* it looks, so that no swap can fall in between.
+        self._wait_on()
+        answer = self._rules.final_answer(self._poll)
+        if answer is not None:
+            self._end(answer)
+
+    def expire(self) -> None:
+        """Answer that nothing has changed: the time is up."""
+        if not self._is_over:
+            self._end(self._rules.expired_answer(self._poll))
+
+    def cancel(self) -> None:
+        """Forget the poll: its client has left."""
+        if not self._is_over:
+            self._is_over = True
+            self._timer.cancel()
+            slot = self._poll.slot
+            for lane in (slot.stable, slot.canary):
+                if lane is not None:
+                    lane.waiters.pop(self, None)
+            self._rules.leave(self._poll)
+
+    def _wait_on(self) -> None:
+        self._poll.slot.lane(self.instance).waiters[self] = None
+
+    def _end(self, answer: Answer) -> None:
+        self.cancel()
+        self._client.finish(answer)

@@ -84,7 +84,9 @@ class ReportBuffer:
         if seen is None and not self._has_room(slot, now_unix):
             self.dropped_count += 1
             return
-        slot.seen[report.instance] = Seen(*raw, noted_at_unix=now_unix)
+        slot.seen[report.instance] = Seen(
+            *raw, noted_at_unix=now_unix, lane=slot.lane(report.instance)
+        )
         pending = self._pending.get(identity)
         if pending is None:
             environment, service = slot.key
@@ -140,12 +142,13 @@ class ReportBuffer:
         del pending.marks[:-MAX_MARKS]
 
     def _mark_fetched(self, pending: InstanceNote, slot: Slot, now_unix: float) -> None:
-        etag = slot.step.etag
+        lane = slot.lane(pending.instance_id.encode())
+        etag = lane.step.etag
         # A client without conditions is sent the same each time; only the first counts.
         if any(mark.outcome == "fetched" and mark.etag == etag for mark in pending.marks):
             return
         pending.marks.append(
-            Mark("fetched", etag, slot.snapshot.sequence, slot.index, at_unix=now_unix)
+            Mark("fetched", etag, lane.snapshot.sequence, lane.index, at_unix=now_unix)
         )
         del pending.marks[:-MAX_MARKS]
 

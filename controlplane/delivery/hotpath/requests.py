@@ -1,18 +1,13 @@
-"""What the addresses of delivery share: requests, bounded bodies, answers."""
+"""What every address of delivery is asked, and to whom an answer goes that takes time."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from controlplane.delivery.hotpath.problems import Answer, Refusal
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -33,35 +28,45 @@ class Request:
         """
         values = [value for key, value in self.headers if key == name]
         if len(values) > 1:
-            shown = name.decode().title()
+            shown = name.decode("latin-1").title()
             raise Refusal(400, "repeated-header", f"{shown} appears more than once", field=shown)
         return values[0] if values else None
 
 
-class ClientLeft(Exception):
-    """The client went away in the middle of its request."""
+class Client(Protocol):
+    """Who asked, as the server that speaks to it shows it. No method blocks or raises."""
+
+    def finish(self, answer: Answer) -> None:
+        """Send the answer to a request that was held."""
+
+    def open_stream(self, answer: Answer) -> None:
+        """Send the head of an answer whose body follows piece by piece."""
+
+    def write(self, piece: bytes) -> bool:
+        """Send a piece of the body; False when the client does not keep up and was cut off."""
+
+    def close_stream(self) -> None:
+        """End the body."""
 
 
-async def read_body(receive: Receive, *, max_bytes: int) -> bytes:
-    """Return the whole body of a request.
+class Held(Protocol):
+    """A request whose answer, or the rest of it, comes later."""
 
-    Raises:
-        Refusal: 413, it holds more than `max_bytes`.
-        ClientLeft: the client did not send all of it.
-    """
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        part = message.get("body", b"")
-        size += len(part)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    def cancel(self) -> None:
+        """Forget it: the client has left. Harmless to repeat."""
+
+
+class Adapter(Protocol):
+    """Serves publications in another protocol's words, at once and from memory."""
+
+    max_body_bytes: int
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer.
+
+        Raises:
+            Refusal: every error answer.
+        """
 
 
 def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
@@ -82,19 +87,12 @@ def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
     except zlib.error:
         raise Refusal(400, "bad-body", "the body is no valid gzip") from None
     if reader.unconsumed_tail:
-        raise _too_large(max_bytes)
+        raise body_too_large(max_bytes)
     if not reader.eof:
         raise Refusal(400, "bad-body", "the body is no valid gzip: it ends too early")
     return plain
 
 
-async def send_answer(send: Send, answer: Answer, method: str = "GET") -> None:
-    """Send one complete answer; without its body when the method is HEAD."""
-    await send(
-        {"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)}
-    )
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
-
-
-def _too_large(max_bytes: int) -> Refusal:
+def body_too_large(max_bytes: int) -> Refusal:
+    """The 413 for a body over `max_bytes`."""
     return Refusal(413, "body-too-large", f"a body holds at most {max_bytes} bytes")

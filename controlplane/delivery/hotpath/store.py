@@ -1,4 +1,4 @@
-"""Snapshots in memory, one slot per service, and the polls that wait on each slot."""
+"""Snapshots in memory, one slot per service, and who waits on each."""
 
 from __future__ import annotations
 
@@ -8,100 +8,117 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controlplane.delivery.domain.etags import Condition
-from controlplane.delivery.domain.schedule import early_tags, next_due_unix, step_index
-from controlplane.delivery.domain.snapshot import FLEET_DEFAULT, Snapshot, Step
-from controlplane.delivery.hotpath.lanes import Sign
+from controlplane.delivery.domain.snapshot import CANARY, FLEET_DEFAULT, Snapshot
+from controlplane.delivery.hotpath.lanes import Lane, Sign
+from controlplane.delivery.hotpath.wakeups import Waiter, Wakeups
 
 PREFIX = "/config/v1/"
 REMEMBERED_TAGS = 256
 CLOCK_CHECK_S = 1.0  # the longest that a jump of the wall clock can delay a scheduled step
 
 Key = tuple[str, str]
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(slots=True)
 class Seen:
-    """The last poll of an instance that was noted: its acknowledgement headers as they came."""
+    """The last poll of an instance that was noted, and the lane that serves it.
+
+    `applied` and `rejected` are its acknowledgement headers as they came.
+    """
 
     applied: bytes | None
     rejected: bytes | None
     noted_at_unix: float
-
-
-NAMELESS = Seen(applied=None, rejected=None, noted_at_unix=math.inf)
-"""A poll that names no instance and acknowledges nothing: there is never anything to note."""
+    lane: Lane
 
 
 class Slot:
-    """What one service is answered now, and who waits for that to change.
+    """What one service is answered now, by cohort.
 
-    A slot outlives its snapshots: a swap replaces the snapshot inside it, so that a waiter can
-    register once and look again. `not_modified` holds the headers of a 304, ready to send;
-    `seen` is what the instances of this service last said, by instance; None is all those that
-    do not name themselves.
+    A slot outlives its snapshots: a swap replaces the snapshot inside a lane. `seen` is what the
+    instances of this service last said, by instance; None is all those that do not name
+    themselves: they acknowledge nothing, so there is never anything to note of them.
     """
 
     __slots__ = (
-        "due_unix", "index", "key", "not_modified", "positions", "seen", "snapshot", "step", "tag",
-        "waiters",
+        "canary", "due_unix", "key", "parked_count", "positions", "seen", "stable", "wakeups",
     )  # fmt: skip
 
-    def __init__(self, key: Key, snapshot: Snapshot, now_unix: float) -> None:
+    def __init__(self, key: Key, snapshot: Snapshot, now_unix: float, wakeups: Wakeups) -> None:
         self.key = key
-        self.waiters: set[asyncio.Future[None]] = set()
-        self.seen: dict[bytes | None, Seen] = {None: NAMELESS}
+        self.wakeups = wakeups
         self.positions: dict[bytes, tuple[int, int]] = {}
-        self.put(snapshot, now_unix)
+        self.stable = Lane(snapshot, now_unix)
+        self.canary: Lane | None = None
+        self.parked_count = 0
+        self.seen: dict[bytes | None, Seen] = {
+            None: Seen(None, None, noted_at_unix=math.inf, lane=self.stable)
+        }
+        self.due_unix = math.inf
+        self._remember(snapshot)
+
+    def lane(self, instance: bytes | None) -> Lane:
+        """Return the lane that serves `instance`; one without a name is always on the stable."""
+        if self.canary is None:
+            return self.stable
+        seen = self.seen.get(instance)
+        if seen is not None:
+            return seen.lane
+        return self._find_lane(instance)
 
     def put(self, snapshot: Snapshot, now_unix: float) -> None:
-        """Serve `snapshot` from now on, at the step its schedule gives for `now_unix`."""
-        self.snapshot = snapshot
-        for number, step in enumerate(snapshot.steps):
-            self.positions[step.tag] = (snapshot.sequence, number)
-        while len(self.positions) > max(REMEMBERED_TAGS, len(snapshot.steps)):
-            del self.positions[next(iter(self.positions))]
-        self._stand_at(step_index(snapshot.steps, now_unix))
+        """Serve a newer snapshot from now on, and wake those whose answer it changes."""
+        if snapshot.cohort == CANARY:
+            self._put_canary(snapshot, now_unix)
+        else:
+            self.stable.put(snapshot, now_unix)
+            self.wakeups.add(self.stable)
+        self._remember(snapshot)
 
-    def advance(self, now_unix: float) -> bool:
-        """Move to the step in force at `now_unix`; say whether it is another one.
-
-        Steps only go forward: a clock that is set back does not bring an ended override back.
-        """
-        index = step_index(self.snapshot.steps, now_unix)
-        if index <= self.index:
-            return False
-        self._stand_at(index)
-        return True
-
-    def is_met_by(self, condition: Condition, now_unix: float) -> bool:
-        """Say whether a client with this If-None-Match has nothing to fetch."""
-        if condition.matches(self.tag):
-            return True
-        if self.due_unix == math.inf:
-            return False
-        early = early_tags(self.snapshot.steps, self.index, now_unix)
-        return any(condition.matches(tag) for tag in early)
+    def advance(self, now_unix: float) -> None:
+        """Move each lane to the step in force at `now_unix`, and wake who waits on it."""
+        for lane in (self.stable, self.canary):
+            if lane is not None and lane.advance(now_unix):
+                self.wakeups.add(lane)
+        self._note_due()
 
     def wake(self) -> None:
         """Let every waiter look again; each has to register anew to wait on."""
-        waiters, self.waiters = self.waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self.wakeups.add(self.stable)
+        if self.canary is not None:
+            self.wakeups.add(self.canary)
 
-    def _stand_at(self, index: int) -> None:
-        self.index = index
-        self.step: Step = self.snapshot.steps[index]
-        self.due_unix = next_due_unix(self.snapshot.steps, index)
-        self.tag = self.step.tag
-        self.not_modified: Headers = (
-            (b"etag", self.tag),
-            (b"tidegate-sequence", str(self.snapshot.sequence).encode()),
-            (b"cache-control", b"no-store"),
-            (b"vary", b"Authorization, Prefer"),
-        )
+    def newest_sequence(self, cohort: str) -> int:
+        """Return the sequence of what a cohort is served; 0 when the slot has no such lane."""
+        lane = self.canary if cohort == CANARY else self.stable
+        return 0 if lane is None else lane.snapshot.sequence
+
+    def _put_canary(self, snapshot: Snapshot, now_unix: float) -> None:
+        if self.canary is None:
+            self.canary = Lane(snapshot, now_unix)
+        else:
+            self.canary.put(snapshot, now_unix)
+        self.wakeups.add(self.canary)
+        for instance, seen in self.seen.items():
+            seen.lane = self._find_lane(instance)
+        # Of the others only those move whom the canary reaches from now on.
+        self.wakeups.add(self.stable, only=lambda waiter: self.lane(waiter.instance) is self.canary)
+
+    def _find_lane(self, instance: bytes | None) -> Lane:
+        if self.canary is not None and self.canary.reaches(instance):
+            return self.canary
+        return self.stable
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        for number, step in enumerate(snapshot.steps):
+            self.positions[step.tag] = (snapshot.sequence, number)
+        while len(self.positions) > max(REMEMBERED_TAGS, 2 * len(snapshot.steps)):
+            del self.positions[next(iter(self.positions))]
+        self._note_due()
+
+    def _note_due(self) -> None:
+        canary_due_unix = math.inf if self.canary is None else self.canary.due_unix
+        self.due_unix = min(self.stable.due_unix, canary_due_unix)
 
 
 class SnapshotStore:
@@ -120,14 +137,10 @@ class SnapshotStore:
         self._environments: set[str] = set()
         self._due: list[tuple[float, Key]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._wakeups = Wakeups()
         self.sign: Sign | None = None
         self.is_loaded = False
         self.behind_since_unix: float | None = None
-
-    def get(self, environment: str, service: str) -> Snapshot | None:
-        """Return the snapshot that `service` is served; None when there is none at all."""
-        slot = self.find_slot(environment, service)
-        return None if slot is None else slot.snapshot
 
     def knows(self, environment: str) -> bool:
         """Say whether anything was ever published in `environment`."""
@@ -143,30 +156,35 @@ class SnapshotStore:
     def swap(self, snapshot: Snapshot) -> bool:
         """Serve `snapshot` from now on and wake who waits; say whether anything changed.
 
-        One whose sequence is not higher than what this service already got is ignored, so
-        that no instance ever sees a sequence go back.
+        One whose sequence is not higher than what this cohort of the service already got is
+        ignored, so that no instance ever sees a sequence go back.
         """
         self._environments.add(snapshot.environment)
         if snapshot.service == FLEET_DEFAULT:
             return self._swap_default(snapshot)
         key = (snapshot.environment, snapshot.service)
         slot = self._slots.get(key)
-        if slot is not None and snapshot.sequence <= slot.snapshot.sequence:
+        if slot is not None and snapshot.sequence <= slot.newest_sequence(snapshot.cohort):
             return False
+        if slot is None and snapshot.cohort == CANARY:
+            return False  # a canary is a part of something
         self._put(key, snapshot)
         return True
 
     def use_signer(self, sign: Sign | None) -> None:
-        """Sign answers with another key from now on; with none when it is None."""
+        """Sign what is answered from now on with `sign`; None signs nothing."""
         self.sign = sign
+        for slot in self._slots.values():
+            for lane in (slot.stable, slot.canary):
+                if lane is not None:
+                    lane.forget_answers()
 
     def advance(self) -> None:
         """Let scheduled steps that are due take over, and wake who waits on them."""
         now = self._clock()
         while self._due and self._due[0][0] <= now:
             slot = self._slots[heapq.heappop(self._due)[1]]
-            if slot.advance(now):
-                slot.wake()
+            slot.advance(now)
             self._expect(slot)
         self._arm()
 
@@ -181,13 +199,25 @@ class SnapshotStore:
         for slot in self._slots.values():
             slot.wake()
 
+    def list_waiters(self) -> list[Waiter]:
+        """Return every held poll and stream."""
+        return [
+            waiter
+            for slot in self._slots.values()
+            for lane in (slot.stable, slot.canary)
+            if lane is not None
+            for waiter in lane.waiters
+        ]
+
     def _swap_default(self, snapshot: Snapshot) -> bool:
         before = self._defaults.get(snapshot.environment)
         if before is not None and snapshot.sequence <= before.sequence:
             return False
         self._defaults[snapshot.environment] = snapshot
         for (environment, service), slot in list(self._slots.items()):
-            is_unregistered = before is not None and slot.snapshot.sequence == before.sequence
+            is_unregistered = (
+                before is not None and slot.stable.snapshot.sequence == before.sequence
+            )
             if environment == snapshot.environment and is_unregistered:
                 self._put(slot.key, snapshot.for_service(service))
         return True
@@ -195,11 +225,10 @@ class SnapshotStore:
     def _put(self, key: Key, snapshot: Snapshot) -> Slot:
         slot = self._slots.get(key)
         if slot is None:
-            slot = Slot(key, snapshot, self._clock())
+            slot = Slot(key, snapshot, self._clock(), self._wakeups)
             self._slots[key] = self._by_path[f"{PREFIX}{key[0]}/{key[1]}"] = slot
         else:
             slot.put(snapshot, self._clock())
-            slot.wake()
         self._expect(slot)
         self._arm()
         return slot

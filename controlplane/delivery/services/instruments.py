@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controlplane.delivery.hotpath.app import ConfigApp
+from controlplane.delivery.hotpath.connections import Wire
+from controlplane.delivery.hotpath.plane import DeliveryPlane
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.kernel.instruments import REGISTRY, counter, gauge, histogram
 
@@ -44,58 +45,75 @@ class PlaneCollector(Collector):
     """Reads the hot path's own counts when scraped, so that a poll pays one addition."""
 
     def __init__(self) -> None:
-        self._app: ConfigApp | None = None
+        self._plane: DeliveryPlane | None = None
         self._reports: ReportBuffer | None = None
+        self._wire: Wire | None = None
         self._confirmed_at_unix: Callable[[], float] = lambda: 0.0
 
     def watch(
-        self, app: ConfigApp, reports: ReportBuffer, confirmed_at_unix: Callable[[], float]
+        self, plane: DeliveryPlane, reports: ReportBuffer, confirmed_at_unix: Callable[[], float]
     ) -> None:
         """Report on this plane from now on."""
-        self._app = app
+        self._plane = plane
         self._reports = reports
         self._confirmed_at_unix = confirmed_at_unix
 
+    def watch_wire(self, wire: Wire) -> None:
+        """Report on these connections from now on."""
+        self._wire = wire
+
     def describe(self) -> Iterator[Metric]:
         """Name the families without a plane to read."""
-        yield from _families()
+        yield from _Families().all()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the present figures; nothing before there is a plane."""
-        if self._app is None or self._reports is None:
+        if self._plane is None or self._reports is None:
             return
-        polls, parked, age, dropped = _families()
-        counts = dict(self._app.answer_counts)
-        counts[304] = counts.get(304, 0) + self._app.unchanged_count
+        families = _Families()
+        counts = dict(self._plane.answer_counts)
+        counts[304] = counts.get(304, 0) + self._plane.config.unchanged_count
         for status, count in sorted(counts.items()):
-            polls.add_metric([str(status)], count)
-        parked.add_metric([], self._app.parked_count)
+            families.polls.add_metric([str(status)], count)
+        families.parked.add_metric([], self._plane.config.held_count)
         confirmed_at_unix = self._confirmed_at_unix()
         if confirmed_at_unix > 0.0:  # absent until then: an age since 1970 would say nothing
-            age.add_metric([], max(0.0, time.time() - confirmed_at_unix))
-        dropped.add_metric([], self._reports.dropped_count)
-        yield from (polls, parked, age, dropped)
+            families.age.add_metric([], max(0.0, time.time() - confirmed_at_unix))
+        families.dropped.add_metric([], self._reports.dropped_count)
+        if self._wire is not None:
+            families.open.add_metric([], len(self._wire.all))
+            for reason, count in sorted(self._wire.end_counts.items()):
+                families.ended.add_metric([reason], count)
+        yield from families.all()
 
 
-def _families() -> tuple[
-    CounterMetricFamily, GaugeMetricFamily, GaugeMetricFamily, CounterMetricFamily
-]:
-    return (
-        CounterMetricFamily(
-            "tidegate_delivery_polls", "Answers of the config API by status.", labels=["status"]
-        ),
-        GaugeMetricFamily(
-            "tidegate_delivery_parked_connections", "Long-polls held now.", labels=[]
-        ),
-        GaugeMetricFamily(
+class _Families:
+    def __init__(self) -> None:
+        self.polls = CounterMetricFamily(
+            "tidegate_delivery_polls", "Answers of the delivery plane by status.", labels=["status"]
+        )
+        self.parked = GaugeMetricFamily(
+            "tidegate_delivery_parked_connections", "Long-polls and streams held now.", labels=[]
+        )
+        self.age = GaugeMetricFamily(
             "tidegate_delivery_feed_age_seconds",
             "Since the database last confirmed the snapshots.",
             labels=[],
-        ),
-        CounterMetricFamily(
+        )
+        self.dropped = CounterMetricFamily(
             "tidegate_delivery_reports_dropped", "Instance reports beyond the bounds.", labels=[]
-        ),
-    )
+        )
+        self.open = GaugeMetricFamily(
+            "tidegate_delivery_open_connections", "Connections of this process now.", labels=[]
+        )
+        self.ended = CounterMetricFamily(
+            "tidegate_delivery_connections_ended",
+            "Connections that were ended for what they did or failed to do.",
+            labels=["reason"],
+        )
+
+    def all(self) -> Iterator[Metric]:
+        yield from (self.polls, self.parked, self.age, self.dropped, self.open, self.ended)
 
 
 PLANE = PlaneCollector()

@@ -1,6 +1,7 @@
-"""One process, two planes: sends each request to the config hot path, health, or Django.
+"""One process of the delivery plane: its life, and which requests are whose.
 
-The delivery plane stands in front: a poll never enters Django, its middleware or its threads.
+The web process is the same with Django behind it: the delivery plane stands in front, so a poll
+never enters Django, its middleware or its threads.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from controlplane.project import health
+from controlplane.delivery.hotpath.asgi import AsgiPlane
+from controlplane.delivery.hotpath.plane import DeliveryPlane
+from controlplane.delivery.hotpath.problems import Answer, Refusal, problem_answer
+from controlplane.kernel.instruments import REGISTRY
 
 FEED_AGAIN_S = 1.0
 
@@ -22,20 +27,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-class ConfigPlane(Protocol):
-    """What this module needs of the config hot path."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request under `/config/`."""
-
-    def drain(self) -> None:
-        """Answer every parked poll now, and report not ready from now on."""
-
-    @property
-    def ready(self) -> bool:
-        """True once snapshots are loaded and until draining begins."""
 
 
 class SnapshotFeed(Protocol):
@@ -48,38 +39,39 @@ class SnapshotFeed(Protocol):
         """Write what is still buffered, then return."""
 
 
-class WebProcess:
-    """ASGI 3 application of the web process.
+class DeliveryProcess:
+    """ASGI 3 application of a process with a delivery plane, and of what stands behind it.
 
     Lifespan startup begins following publications and returns at once, so the process is alive
-    before it is ready; shutdown answers parked polls and flushes reports. A feed that fails is
+    before it is ready; shutdown answers held polls and flushes reports. A feed that fails is
     started again after `feed_again_s`, or the process would serve old policies for ever.
     """
 
     def __init__(
         self,
         *,
-        config_app: ConfigPlane,
+        plane: DeliveryPlane,
         feed: SnapshotFeed,
-        operator_app: AsgiApp,
+        behind: AsgiApp,
         feed_again_s: float = FEED_AGAIN_S,
     ) -> None:
-        self.config_app = config_app
+        self.plane = plane
+        self._answer_plane = AsgiPlane(plane)
         self._feed = feed
-        self._operator_app = operator_app
+        self._behind = behind
         self._feed_again_s = feed_again_s
         self._feed_task: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Dispatch by path; an exact prefix test keeps the hot path at one comparison."""
+        """Dispatch by path."""
         if scope["type"] == "http":
             path: str = scope["path"]
-            if path.startswith("/config/"):
-                await self.config_app(scope, receive, send)
-            elif path in health.PATHS:
-                await health.answer(path, ready=self.config_app.ready, send=send)
+            if self.plane.owns(path):
+                await self._answer_plane(scope, receive, send)
+            elif path == "/metrics":
+                await _send_metrics(send)
             else:
-                await self._operator_app(scope, receive, send)
+                await self._behind(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -103,9 +95,34 @@ class WebProcess:
             await asyncio.sleep(self._feed_again_s)
 
     async def _shut_down(self) -> None:
-        self.config_app.drain()
+        self.plane.drain()
         if self._feed_task is not None:
             self._feed_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._feed_task
         await self._feed.stop()
+
+
+async def nothing_behind(scope: Any, receive: Any, send: Any) -> None:
+    """Answer what is not for the delivery plane where there is no other: 404."""
+    answer = problem_answer(
+        Refusal(404, "not-found", "this node delivers policies only; pages and API are elsewhere")
+    )
+    await _send(send, answer)
+
+
+async def _send_metrics(send: Send) -> None:
+    # Rendering takes milliseconds: off the loop, so that no poll waits for a scrape.
+    body = await asyncio.to_thread(generate_latest, REGISTRY)
+    headers = (
+        (b"content-type", CONTENT_TYPE_LATEST.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    )
+    await _send(send, Answer(200, headers, body))
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = list(answer.headers)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

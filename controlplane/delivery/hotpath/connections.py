@@ -1,0 +1,167 @@
+"""All connections of one process: how many, for how long, and what ended those that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol
+
+import structlog
+
+from controlplane.delivery.hotpath.plane import DeliveryPlane
+from controlplane.delivery.hotpath.polls import Poll
+from controlplane.delivery.hotpath.problems import Answer, Refusal, come_back
+
+SWEEP_SLICE = 1_000
+DATE_EVERY_S = 0.1
+TICKS_A_SECOND = 10
+LOG_EVERY_S = 30
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may cost, in bytes and seconds, and how many there may be."""
+
+    connections: int = 12_000
+    unproven: int = 2_000
+    head_bytes: int = 32 * 1024
+    head_s: int = 10
+    body_s: int = 20
+    idle_s: int = 75
+    unsent_bytes: int = 256 * 1024
+    unsent_s: int = 20
+
+
+class Connection(Protocol):
+    """What the whole asks of each of its connections."""
+
+    def sweep(self) -> None:
+        """End it if it has taken too long over something."""
+
+    def evict(self) -> None:
+        """End it to make room."""
+
+    def shutdown(self) -> None:
+        """Close as soon as nothing is owed to the client."""
+
+
+class Wire:
+    """The connections of one process and what they share.
+
+    `tick` counts seconds; connections measure their ages in it. A connection is unproven until it
+    has been given something: of those the oldest makes room for the newest, so that connections
+    which only stand open keep nobody out.
+    """
+
+    def __init__(
+        self,
+        plane: DeliveryPlane,
+        *,
+        limits: Limits = Limits(),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.plane = plane
+        self.unchanged: Callable[[Poll], Answer | None] = plane.config.unchanged
+        self.limits = limits
+        self.tick = 0
+        self.date_line = b""
+        self.is_leaving = False
+        self.successor: Callable[[], asyncio.Protocol]
+        self.all: set[object] = set()
+        self.end_counts: dict[str, int] = {}
+        self._clock = clock
+        self._unproven: dict[Connection, None] = {}
+        self._swept: set[Connection] = set()
+        self._quiet: dict[str, int] = {}
+        self._logged_at: dict[str, int] = {}
+        self._beats = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._renew_date()
+
+    def start(self, connections: set[object], successor: Callable[[], asyncio.Protocol]) -> None:
+        """Begin to keep time. `connections` is the server's own set, of both planes.
+
+        `successor` makes the protocol that takes over what is not for the delivery plane.
+        """
+        self.all = connections
+        self.successor = successor
+        self._timer = asyncio.get_running_loop().call_later(DATE_EVERY_S, self._beat)
+
+    def stop(self) -> None:
+        """Keep time no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def leave(self) -> None:
+        """End every connection with its next answer."""
+        self.is_leaving = True
+
+    def admit(self, connection: Connection) -> Refusal | None:
+        """Take a new connection; return the refusal when there are too many."""
+        self._swept.add(connection)
+        self.all.add(connection)
+        if len(self.all) > self.limits.connections:
+            self.note_end("too many connections")
+            return come_back(
+                503, "too-many-connections", "no more connections here", after_s=1, spread_s=9
+            )
+        self._unproven[connection] = None
+        if len(self._unproven) > self.limits.unproven:
+            next(iter(self._unproven)).evict()
+        return None
+
+    def trust(self, connection: Connection) -> None:
+        """Note that a connection was given something it had a right to."""
+        self._unproven.pop(connection, None)
+
+    def watch(self, connection: Connection) -> None:
+        """Sweep a connection of the other plane, too."""
+        self._swept.add(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Note that a connection is gone, or another protocol's."""
+        self._swept.discard(connection)
+        self.all.discard(connection)
+        self._unproven.pop(connection, None)
+
+    def note_end(self, reason: str, detail: str = "") -> None:
+        """Count a connection that ended badly, and log it: each kind once in a while.
+
+        Whoever sends garbage would otherwise fill the disk with it.
+        """
+        self.end_counts[reason] = self.end_counts.get(reason, 0) + 1
+        since = self._logged_at.get(reason)
+        if since is not None and self.tick - since < LOG_EVERY_S:
+            self._quiet[reason] = self._quiet.get(reason, 0) + 1
+            return
+        self._logged_at[reason] = self.tick
+        more = self._quiet.pop(reason, 0)
+        logger.warning("connection.ended", reason=reason, detail=detail[:100], unlogged_before=more)
+
+    def sweep(self) -> None:
+        """Let every connection look at its age, a slice of them each turn of the loop."""
+        self._sweep_slices(list(self._swept))
+
+    def _sweep_slices(self, rest: list[Connection]) -> None:
+        for connection in rest[-SWEEP_SLICE:]:
+            connection.sweep()
+        del rest[-SWEEP_SLICE:]
+        if rest:
+            asyncio.get_running_loop().call_soon(self._sweep_slices, rest)
+
+    def _beat(self) -> None:
+        self._renew_date()
+        self._beats += 1
+        if self._beats % TICKS_A_SECOND == 0:
+            self.tick += 1
+            self.sweep()
+        self._timer = asyncio.get_running_loop().call_later(DATE_EVERY_S, self._beat)
+
+    def _renew_date(self) -> None:
+        self.date_line = b"date: " + formatdate(self._clock(), usegmt=True).encode() + b"\r\n\r\n"

@@ -1,0 +1,167 @@
+"""Runs a process with a delivery plane: the sockets, the signals, and the way out.
+
+uvicorn owns the sockets, the lifespan and everything that stands behind the delivery plane, which
+speaks HTTP itself (`hotpath.wire`). On SIGTERM: not ready at once, held polls and streams let go
+within a moment, no new connections, then the rest of the answers, reports written, exit; all of it
+within `--stop-within-s`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import resource
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from controlplane.delivery.hotpath.connections import Limits, Wire
+from controlplane.delivery.hotpath.wire import WireConnection
+from controlplane.delivery.process import DeliveryProcess
+from controlplane.delivery.services.instruments import PLANE
+
+BACKLOG = 16_384
+SHORT_CONNECTIONS = 4_000
+SPARE_FILES = 256
+LET_GO_WITHIN_S = 1.0
+DEAD_PEER_S = 30
+
+
+class BehindProtocol(HttpToolsProtocol):
+    """uvicorn's protocol for what stands behind, whose later heads may not trickle in either."""
+
+    def __init__(self, *, wire: Wire, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._wire = wire
+        self._reading_since: int | None = None
+        wire.watch(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Note when a head begins, and let uvicorn read it."""
+        if self._reading_since is None and (self.cycle is None or self.cycle.response_complete):
+            self._reading_since = self._wire.tick
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is complete."""
+        self._reading_since = None
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._wire.forget(self)
+        super().connection_lost(exc)
+
+    def sweep(self) -> None:
+        """Close a connection whose head takes too long."""
+        since = self._reading_since
+        if since is not None and self._wire.tick - since > self._wire.limits.head_s:
+            self._wire.note_end("slow head")
+            self.transport.close()
+
+    def evict(self) -> None:
+        """Never asked: a connection that was handed over is no stranger."""
+        self.transport.abort()
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn server in whose front the delivery plane stands, and which drains that first."""
+
+    def __init__(self, config: uvicorn.Config, wire: Wire, *, let_go_within_s: float) -> None:
+        super().__init__(config)
+        self._wire = wire
+        self._let_go_within_s = let_go_within_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to keep time, then listen."""
+        self._wire.start(self.server_state.connections, self._successor)  # type: ignore[arg-type]
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain, then stop as uvicorn does; a second SIGINT stops at once."""
+        if not self.should_exit:
+            self._wire.leave()
+            self._wire.plane.drain(over_s=self._let_go_within_s)
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Renew the Date header on every tick, not on every tenth.
+
+        Clients correct their clocks by it, and ten ticks of a busy process last for seconds.
+        """
+        return await super().on_tick(counter - counter % 10)
+
+    def _successor(self) -> HttpToolsProtocol:
+        return BehindProtocol(
+            wire=self._wire,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+
+
+def main(application: DeliveryProcess, *, description: str) -> None:
+    """Parse the command line and serve `application` until told to stop."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--stop-within-s", type=int, default=10, help="bound on a graceful stop")
+    options = parser.parse_args()
+    # Beyond those that are held there is room for short polls, pages and strangers.
+    wanted = settings.TIDEGATE.max_parked_polls + SHORT_CONNECTIONS
+    limits = Limits(connections=min(wanted, allow_files(wanted) - SPARE_FILES))
+    wire = Wire(application.plane, limits=limits)
+    PLANE.watch_wire(wire)
+    config = uvicorn.Config(
+        application,
+        http=lambda **_: WireConnection(wire),  # type: ignore[arg-type]
+        loop="uvloop",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=options.stop_within_s,
+        log_config=None,
+        proxy_headers=False,
+    )
+    server = DrainingServer(
+        config, wire, let_go_within_s=min(LET_GO_WITHIN_S, options.stop_within_s / 3)
+    )
+    # What is loaded by now lives as long as the process. Unfrozen, each full collection would walk
+    # all of Django while every poll waits.
+    gc.collect()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve([listen(options.host, options.port)]))
+    if server.force_exit:
+        raise SystemExit(128 + signal.SIGINT)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket whose connections notice a peer that vanished without a word."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    # Linux hands these on to every connection that is accepted.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3),
+                        ("TCP_USER_TIMEOUT", DEAD_PEER_S * 1_000)):  # fmt: skip
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return listener
+
+
+def allow_files(wanted: int) -> int:
+    """Raise the limit on open files as far as may be and needs be; return what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
