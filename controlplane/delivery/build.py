@@ -12,15 +12,22 @@ from controlplane.delivery.hotpath.auth import TokenTable
 from controlplane.delivery.hotpath.gate import Gate
 from controlplane.delivery.hotpath.keys import PATH as KEYS_PATH
 from controlplane.delivery.hotpath.keys import KeysAddress
+from controlplane.delivery.hotpath.ofrep import PREFIX as OFREP_PREFIX
+from controlplane.delivery.hotpath.ofrep import OfrepAdapter
 from controlplane.delivery.hotpath.plane import DeliveryPlane
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.requests import Adapter
+from controlplane.delivery.hotpath.spring import PREFIX as SPRING_PREFIX
+from controlplane.delivery.hotpath.spring import SpringAdapter
 from controlplane.delivery.hotpath.store import SnapshotStore
 from controlplane.delivery.services.feed import Feed
 from controlplane.delivery.services.instruments import PLANE
 from controlplane.delivery.services.signing import Signer
 
-ADAPTERS: dict[str, Callable[[Gate, ReportBuffer], Adapter]] = {}
+ADAPTERS: dict[str, Callable[[Gate, ReportBuffer], Adapter]] = {
+    OFREP_PREFIX: OfrepAdapter,
+    SPRING_PREFIX: lambda gate, _: SpringAdapter(gate),
+}
 """What serves publications in others' words, by path prefix."""
 
 

@@ -24,6 +24,7 @@ from controlplane.delivery.adapters.spring_fields import (
     OWN_ROWS,
     Row,
     list_not_mapped,
+    table,
 )
 from controlplane.policies.domain.fields import list_fields
 from tests.delivery.adapters import complete
@@ -253,6 +254,12 @@ def test_the_table_names_exactly_the_properties_that_change(
         seen.setdefault(field, set()).update(expected)
 
     assert seen == {row.field: set(row.properties) for row in rows}
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = (ROOT / "docs/adapters/spring-cloud-config.md").read_text()
+
+    assert table() in page, "run: python -m controlplane.delivery.adapters.spring_fields"
 
 
 def test_what_is_not_mapped_is_said_in_the_properties_too() -> None:

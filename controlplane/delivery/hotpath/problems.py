@@ -24,6 +24,7 @@ TITLES = {
     422: "Unprocessable content",
     429: "Too many requests",
     431: "Request header fields too large",
+    500: "Internal server error",
     503: "Service unavailable",
 }
 REASON_PHRASES = {200: "OK", 304: "Not Modified", **TITLES}
