@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from dashboards.views import changes, fleet, rollback, service, session, tune
+from dashboards.views import changes, convergence, fleet, rollback, service, session, tune
 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
@@ -60,6 +60,19 @@ urlpatterns = [
     ),
     path("services/<slug:service_slug>/rollback/", rollback.rollback, name="rollback"),
     path("fleet-default/rollback/", rollback.fleet_default_rollback, name="fleet-default-rollback"),
+    path("convergence/", convergence.convergence, name="convergence"),
+    path("convergence/regions/drift", convergence.drift_region, name="convergence-drift"),
+    path(
+        "convergence/regions/publications",
+        convergence.publications_region,
+        name="convergence-publications",
+    ),
+    path("convergence/<int:sequence>/", convergence.publication, name="publication"),
+    path(
+        "convergence/<int:sequence>/regions/publication",
+        convergence.publication_region,
+        name="publication-region",
+    ),
     path("changes/", changes.changes, name="changes"),
     path("changes/regions/in-force", changes.in_force_region, name="changes-in-force"),
     path("changes/regions/history", changes.history_region, name="changes-history"),

@@ -21,3 +21,10 @@ def change_words(change: Change) -> str:
     if change.action == "fleet_default.published" and change.version_number:
         return f"fleet default v{change.version_number} published"
     return WORDS.get(change.action, change.action.replace(".", " ").replace("_", " "))
+
+
+def cause_words(cause: str, version_number: int) -> str:
+    """The same for the cause of a publication, which knows its version."""
+    if cause == "version.published" and version_number:
+        return f"v{version_number} published"
+    return WORDS.get(cause, cause.replace(".", " ").replace("_", " "))

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, Visitor, picture, serious_violations
+from tests.scenarios.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -18,8 +19,16 @@ PAGES = {
     "service": "/services/checkout/",
     "tune": "/services/checkout/tune/?section=retries",
     "changes": "/changes/",
+    "convergence": "/convergence/",
+    "publication": "/convergence/{newest}/",
     "not-found": "/services/no-such-service/",
 }
+
+
+def newest_sequence(stack: Stack) -> int:
+    """The newest publication of a service."""
+    found = stack.api("GET", "/publications?environment=prod&limit=1")
+    return int(found["publications"][0]["sequence"])
 
 
 def settle(page: Page, name: str) -> None:
@@ -37,7 +46,7 @@ def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(
 ) -> None:
     for name, path in PAGES.items():
         with visitor.page(None if name == "sign-in" else "oncall", size=size, theme=theme) as page:
-            page.goto(path)
+            page.goto(path.format(newest=newest_sequence(visitor.stack)))
             settle(page, name)
             width = "phone" if size == PHONE else "desktop"
             picture(page, f"{name}-{theme}-{width}", fallback=tmp_path)

@@ -188,3 +188,16 @@ def test_each_cohort_is_measured_over_its_own_instances(db: None) -> None:
     assert (canary.convergence.live, canary.convergence.applied) == (len(first), len(first))
     assert (stable.convergence.live, stable.superseded_by) == (len(names) - len(first), None)
     assert len(follow_publication("prod", 9, now=NOW).instances) == len(first)
+
+
+def test_who_started_later_leaves_the_times_alone_even_when_it_has_stopped_again(db: None) -> None:
+    publication_row(7)
+    instance("checkout-1", sequence=7)
+    acknowledge("checkout-1", 7, after_s=0.2)
+    later = NOW + timedelta(hours=1)
+    instance("short-lived", sequence=7, first_seen_at=later, seen_at=later)
+    acknowledge("short-lived", 7, after_s=3600)
+
+    found = convergence("prod", "checkout", 7, now=later + timedelta(minutes=2))
+
+    assert (found.apply.count, found.last_s) == (1, 0.2)

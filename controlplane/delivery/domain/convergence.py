@@ -33,9 +33,14 @@ class InstanceState:
 
     instance_id: str
     first_seen_at: datetime
+    last_seen_at: datetime
     sequence: int | None
     rejected_sequence: int | None = None
     reason: str = ""
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it polls now."""
+        return self.last_seen_at > now - LIVE_WITHIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +179,11 @@ def measure_convergence(
     *,
     sequence: int,
     published_at: datetime,
-    live: Iterable[InstanceState],
+    known: Iterable[InstanceState],
     answers: Iterable[Answered],
     now: datetime,
 ) -> Convergence:
-    """Relate the answers to one publication to the instances that live now.
+    """Relate the answers to one publication to the known instances of those that it is for.
 
     An instance that enforces a later publication has passed this one, whether or not it ever
     answered it: publications replace each other, and a poll may skip some.
@@ -188,10 +193,12 @@ def measure_convergence(
     silent: list[str] = []
     applied = fetched = count = 0
     joined_later: set[str] = set()
-    for instance in live:
-        count += 1
+    for instance in known:
         if instance.first_seen_at > published_at:
             joined_later.add(instance.instance_id)
+        if not instance.is_live(now):
+            continue
+        count += 1
         answer = by_instance.get(instance.instance_id, Answered(instance.instance_id))
         if has_passed(instance, sequence) or answer.applied_at is not None:
             applied += 1

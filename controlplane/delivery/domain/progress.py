@@ -32,14 +32,6 @@ _RANK = {progress: rank for rank, progress in enumerate(Progress)}
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """An instance as the registry knows it: its state, and when it was last seen."""
-
-    state: InstanceState
-    last_seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class InstanceProgress:
     """One instance and one publication. Seconds count from the publication.
 
@@ -70,7 +62,7 @@ def follow_instances(
     *,
     sequence: int,
     published_at: datetime,
-    known: Iterable[Known],
+    known: Iterable[InstanceState],
     answers: Iterable[Answered],
     now: datetime,
 ) -> list[InstanceProgress]:
@@ -81,31 +73,35 @@ def follow_instances(
     by_instance = {answer.instance_id: answer for answer in answers}
     rows = []
     for each in known:
-        answer = by_instance.pop(each.state.instance_id, None)
+        answer = by_instance.pop(each.instance_id, None)
         if answer is None and each.last_seen_at <= published_at - LIVE_WITHIN:
             continue
-        found = answer or Answered(each.state.instance_id)
+        found = answer or Answered(each.instance_id)
         rows.append(_row(found, each, sequence, published_at, now))
     rows.extend(_row(left, None, sequence, published_at, now) for left in by_instance.values())
     return sorted(rows, key=lambda row: row.rank)
 
 
 def _row(
-    answer: Answered, known: Known | None, sequence: int, published_at: datetime, now: datetime
+    answer: Answered,
+    known: InstanceState | None,
+    sequence: int,
+    published_at: datetime,
+    now: datetime,
 ) -> InstanceProgress:
-    is_live = known is not None and known.last_seen_at > now - LIVE_WITHIN
-    is_rejecting = known is not None and known.state.rejected_sequence == sequence
+    is_live = known is not None and known.is_live(now)
+    is_rejecting = known is not None and known.rejected_sequence == sequence
     return InstanceProgress(
         instance_id=answer.instance_id,
         progress=_progress(answer, known, sequence, published_at, is_live=is_live),
         fetched_at=answer.fetched_at,
         applied_at=answer.applied_at,
         rejected_at=answer.rejected_at,
-        reason=answer.reason or (known.state.reason if known and is_rejecting else ""),
+        reason=answer.reason or (known.reason if known and is_rejecting else ""),
         fetch_s=_after_s(answer.fetched_at, published_at),
         apply_s=_after_s(answer.applied_at, published_at),
         reject_s=_after_s(answer.rejected_at, published_at),
-        enforces=None if known is None else known.state.sequence,
+        enforces=None if known is None else known.sequence,
         is_live=is_live,
         last_seen_at=None if known is None else known.last_seen_at,
     )
@@ -113,23 +109,23 @@ def _row(
 
 def _progress(
     answer: Answered,
-    known: Known | None,
+    known: InstanceState | None,
     sequence: int,
     published_at: datetime,
     *,
     is_live: bool,
 ) -> Progress:
-    if known is not None and known.state.first_seen_at > published_at:
-        is_late = has_passed(known.state, sequence) or answer.applied_at is not None
+    if known is not None and known.first_seen_at > published_at:
+        is_late = has_passed(known, sequence) or answer.applied_at is not None
         if is_late:
             return Progress.JOINED_LATER
     if answer.applied_at is not None:
         return Progress.APPLIED
-    if known is not None and has_passed(known.state, sequence):
+    if known is not None and has_passed(known, sequence):
         return Progress.PASSED
     if answer.rejected_at is not None:
         return Progress.REJECTED
-    if known is not None and known.state.rejected_sequence == sequence:
+    if known is not None and known.rejected_sequence == sequence:
         return Progress.REJECTED
     if not is_live:
         return Progress.SILENT

@@ -10,9 +10,9 @@ from controlplane.delivery.domain.convergence import (
     LIVE_WITHIN,
     Answered,
     Convergence,
+    InstanceState,
     measure_convergence,
 )
-from controlplane.delivery.domain.progress import Known
 from controlplane.delivery.domain.served import Lineup
 from controlplane.delivery.domain.snapshot import FLEET_DEFAULT
 from controlplane.delivery.models import InstanceReport
@@ -81,11 +81,11 @@ def convergence(environment: str, service: str, sequence: int, *, now: datetime)
     """
     for publication in list_publications_by_sequence([sequence]):
         if publication.environment == environment and publication.service_slug in (service, ""):
-            live = known_instances(environment, [service], seen_after=now - LIVE_WITHIN)
+            known = known_instances(environment, [service])
             return _measure(
                 publication,
                 read_lineups(environment).of(service),
-                live[service],
+                known[service],
                 answers_to(environment, [sequence], service)[sequence],
                 now,
             )
@@ -113,13 +113,13 @@ def measure_many(
 ) -> dict[int, Convergence]:
     """Return the convergence of publications by sequence; two queries."""
     services = sorted({publication.service_slug for publication in publications} - {FLEET_DEFAULT})
-    live = known_instances(environment, services, seen_after=now - LIVE_WITHIN)
+    known = known_instances(environment, services)
     answers = answers_to(environment, [publication.sequence for publication in publications])
     return {
         publication.sequence: _measure(
             publication,
             lineups.of(publication.service_slug),
-            live[publication.service_slug],
+            known[publication.service_slug],
             answers[publication.sequence],
             now,
         )
@@ -130,7 +130,7 @@ def measure_many(
 def _measure(
     publication: Publication,
     lineup: Lineup,
-    live: Iterable[Known],
+    known: Iterable[InstanceState],
     answers: Iterable[Answered],
     now: datetime,
 ) -> Convergence:
@@ -138,7 +138,7 @@ def _measure(
     return measure_convergence(
         sequence=publication.sequence,
         published_at=publication.issued_at,
-        live=[each.state for each in live if lineup.is_for(published, each.state.instance_id)],
+        known=[each for each in known if lineup.is_for(published, each.instance_id)],
         answers=answers,
         now=now,
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.delivery.domain.convergence import (
-    LIVE_WITHIN,
     Convergence,
     Phase,
     measure_convergence,
@@ -102,12 +101,12 @@ def follow_publication(environment: str, sequence: int, *, now: datetime) -> Pub
     known = [
         each
         for each in known_instances(environment, [service])[service]
-        if lineup.is_for(published, each.state.instance_id)
+        if lineup.is_for(published, each.instance_id)
     ]
     found = measure_convergence(
         sequence=sequence,
         published_at=publication.issued_at,
-        live=[each.state for each in known if each.last_seen_at > now - LIVE_WITHIN],
+        known=known,
         answers=answers,
         now=now,
     )

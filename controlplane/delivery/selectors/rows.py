@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from controlplane.delivery.domain.convergence import Answered, InstanceState
 from controlplane.delivery.domain.drift import Enforcing
 from controlplane.delivery.domain.etags import claimed_position
-from controlplane.delivery.domain.progress import Known
 from controlplane.delivery.domain.served import Lineup, Served, line_up
 from controlplane.delivery.domain.snapshot import FLEET_DEFAULT
 from controlplane.delivery.models import Acknowledgement, InstanceReport
@@ -61,18 +60,11 @@ def reports_of(environment: str) -> QuerySet[InstanceReport]:
     )
 
 
-def known_instances(
-    environment: str, services: Iterable[str], *, seen_after: datetime | None = None
-) -> dict[str, list[Known]]:
-    """Return the instances of services that were seen after a moment, or ever, by service."""
-    reports = reports_of(environment).filter(instance__service_slug__in=list(services))
-    if seen_after is not None:
-        reports = reports.filter(instance__last_seen_at__gt=seen_after)
-    found: dict[str, list[Known]] = defaultdict(list)
-    for report in reports:
-        found[report.instance.service_slug].append(
-            Known(_state(report), report.instance.last_seen_at)
-        )
+def known_instances(environment: str, services: Iterable[str]) -> dict[str, list[InstanceState]]:
+    """Return the instances of services that are not forgotten yet, by service."""
+    found: dict[str, list[InstanceState]] = defaultdict(list)
+    for report in reports_of(environment).filter(instance__service_slug__in=list(services)):
+        found[report.instance.service_slug].append(_state(report))
     return found
 
 
@@ -119,6 +111,7 @@ def _state(report: InstanceReport) -> InstanceState:
     return InstanceState(
         instance_id=report.instance.instance_id,
         first_seen_at=report.instance.first_seen_at,
+        last_seen_at=report.instance.last_seen_at,
         sequence=report.sequence,
         rejected_sequence=_claimed_sequence(report.rejected_etag),
         reason=report.reason,
