@@ -93,3 +93,20 @@ def test_our_own_tags_claim_their_position(sequence: int, step: int) -> None:
 @pytest.mark.parametrize("etag", ["", "abc", "7-0-", "7-0-XYZ", "-7-0-ab", "٣-0-ab", "7-0-ab "])
 def test_foreign_tags_claim_nothing(etag: str) -> None:
     assert claimed_position(etag) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "above"),
+    [
+        (b'"9-0-ab"', 9),
+        (b'"7-1-ab"', 0),
+        (b'"3-0-ab", W/"12-4-cd", "8-0-ef"', 12),
+        (b'"another-server"', 0),
+        (b"*", 0),
+    ],
+    ids=["later", "the same", "one of several", "foreign", "any"],
+)
+def test_a_condition_says_when_its_client_holds_a_later_publication(
+    value: bytes, above: int
+) -> None:
+    assert parse_condition(value).sequence_above(7) == above

@@ -11,6 +11,7 @@ MAX_TAG_BYTES = 130  # two quotes and what an InstanceReport can hold
 _TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _SEPARATOR = re.compile(rb"[ \t]*(?:,[ \t]*)+")
 _OURS = re.compile(r"([0-9]{1,18})-([0-9]{1,4})-[0-9a-f]+")
+_OURS_QUOTED = re.compile(rb'"([0-9]{1,18})-[0-9]{1,4}-[0-9a-f]+"')
 
 
 class BadTag(ValueError):
@@ -27,6 +28,16 @@ class Condition:
     def matches(self, tag: bytes) -> bool:
         """Say whether `tag` (quoted, as on the wire) meets the condition, weakly compared."""
         return self.is_any or tag.removeprefix(b"W/") in self.tags
+
+    def sequence_above(self, sequence: int) -> int:
+        """Return the highest sequence above `sequence` that one of the tags claims; 0 for none.
+
+        A client that holds more than this process was told so by another process, or by this
+        one before its database went back in time: it must not be sent less.
+        """
+        claims = (_OURS_QUOTED.fullmatch(tag) for tag in self.tags)
+        highest = max((int(claim[1]) for claim in claims if claim), default=0)
+        return highest if highest > sequence else 0
 
 
 def parse_condition(value: bytes) -> Condition:

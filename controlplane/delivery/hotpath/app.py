@@ -130,6 +130,7 @@ class ConfigApp:
         if now >= poll.slot.due_unix:
             self._store.advance()
         self._note(poll, is_fetching=False)
+        self._note_claim(poll)
         if poll.is_stream:
             return self._open_stream(poll, client)
         if poll.wait_s and self.final_answer(poll) is None:
@@ -251,6 +252,17 @@ class ConfigApp:
 
     def _is_stale(self, poll: Poll, lane: Lane) -> bool:
         return poll.condition is None or not lane.is_met_by(poll.condition, self._clock())
+
+    def _note_claim(self, poll: Poll) -> None:
+        """Remember when a client was served more elsewhere than this node knows."""
+        lane = self._lane(poll)
+        if poll.tag != lane.tag:
+            known = lane.snapshot.sequence
+            claimed = poll.last_event_id or 0
+            if poll.condition is not None:
+                claimed = max(claimed, poll.condition.sequence_above(known))
+            if claimed > known:
+                self._store.note_claim(claimed, poll.slot.key)
 
     def _note(
         self,

@@ -73,8 +73,11 @@ class Lane:
         return position(self.snapshot.salt, instance.decode("latin-1")) < self.snapshot.ratio
 
     def is_met_by(self, condition: Condition, now_unix: float) -> bool:
-        """Say whether a client with this If-None-Match has nothing to fetch."""
-        if condition.matches(self.tag):
+        """Say whether a client with this If-None-Match has nothing to fetch.
+
+        That is so as well while it holds a later publication than this process knows yet.
+        """
+        if condition.matches(self.tag) or condition.sequence_above(self.snapshot.sequence):
             return True
         if self.due_unix == math.inf:
             return False

@@ -81,13 +81,15 @@ class ReportBuffer:
             is_due = is_new or is_fetching or now_unix - seen.noted_at_unix >= REFRESH_S
         if not is_due:
             return
-        if seen is None and not self._has_room(slot, now_unix):
+        pending = self._pending.get(identity)
+        # While the database is away nothing is taken out, and forgotten instances leave notes.
+        is_full = pending is None and len(self._pending) >= self._max_instances
+        if is_full or (seen is None and not self._has_room(slot, now_unix)):
             self.dropped_count += 1
             return
         slot.seen[report.instance] = Seen(
             *raw, noted_at_unix=now_unix, lane=slot.lane(report.instance)
         )
-        pending = self._pending.get(identity)
         if pending is None:
             environment, service = slot.key
             pending = InstanceNote(environment, service, report.instance.decode(), now_unix)

@@ -126,6 +126,8 @@ class SnapshotStore:
 
     A service without a snapshot of its own is answered the fleet default of its environment.
     `behind_since_unix` is set while the database does not confirm that snapshots are current.
+    `claim` is the highest sequence that a client held and this process did not know yet, with the
+    service it was for, since `take_claim` was last called.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -141,6 +143,7 @@ class SnapshotStore:
         self.sign: Sign | None = None
         self.is_loaded = False
         self.behind_since_unix: float | None = None
+        self.claim: tuple[int, Key] | None = None
 
     def knows(self, environment: str) -> bool:
         """Say whether anything was ever published in `environment`."""
@@ -187,6 +190,16 @@ class SnapshotStore:
             slot.advance(now)
             self._expect(slot)
         self._arm()
+
+    def note_claim(self, sequence: int, key: Key) -> None:
+        """Remember that a client of a service holds a publication that is not known here."""
+        if self.claim is None or sequence > self.claim[0]:
+            self.claim = (sequence, key)
+
+    def take_claim(self) -> tuple[int, Key] | None:
+        """Return the highest claim since the last call; None when there was none."""
+        claim, self.claim = self.claim, None
+        return claim
 
     def wake(self, key: Key) -> None:
         """Let every poll parked on one service look again."""

@@ -27,7 +27,7 @@ from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.store import SnapshotStore
 from controlplane.delivery.services.database_thread import DatabaseThread
 from controlplane.delivery.services.hints import HintListener, connect_to
-from controlplane.delivery.services.history import History
+from controlplane.delivery.services.history import Claim, History
 from controlplane.delivery.services.instruments import (
     FEED_FAILURES,
     PUBLISH_TO_SWAP,
@@ -152,6 +152,7 @@ class Feed:
 
     async def sync(self) -> None:
         """Look at the database once and serve what is new; it is in the snapshot file first."""
+        claim = self._store.take_claim()
         try:
             look = await self._reader.run(self._look, within_s=READ_WITHIN_S)
         except DatabaseError as error:
@@ -161,7 +162,7 @@ class Feed:
         await self._memory.add(
             News(news, look.changes.tokens, look.changes.keys), confirmed_at_unix=self._clock()
         )
-        for _ in self._take(look):
+        for _ in self._take(look, claim):
             await asyncio.sleep(0)  # thousands at once must not make a poll wait for them
 
     async def flush(self) -> None:
@@ -213,13 +214,13 @@ class Feed:
         snapshots, unreadable = _compiled(changes.publications)
         return Look(changes, snapshots, (*changes.unreadable, *unreadable))
 
-    def _take(self, look: Look) -> Iterator[None]:
+    def _take(self, look: Look, claim: Claim | None = None) -> Iterator[None]:
         """Serve what a look found; yields now and then, so that others may run."""
         if self._database_answers is False:
             logger.info("database.back")
         is_first = self._reached == START
         self._database_answers = True
-        self._compare(look)
+        self._compare(look, claim)
         _say_unreadable(look.unreadable)
         self._use_credentials(look.changes)
         for number, (published, snapshot) in enumerate(look.snapshots, start=1):
@@ -252,11 +253,11 @@ class Feed:
         served = self._served.get(key_of(published))
         return served is None or served.sequence < published.sequence
 
-    def _compare(self, look: Look) -> None:
+    def _compare(self, look: Look, claim: Claim | None) -> None:
         """Say what the database lacks of what was served before."""
         served = max((position.sequence for position in self._served.values()), default=0)
         self._history.compare(
-            newest=look.changes.newest, served=served, claimed=0, now_unix=self._clock()
+            newest=look.changes.newest, served=served, claim=claim, now_unix=self._clock()
         )
         if look.changes.is_everything and look.changes.newest >= served and not look.unreadable:
             found = {key_of(published): published for published, _ in look.snapshots}

@@ -10,6 +10,12 @@ from controlplane.delivery.services.snapshot_file import Key
 
 SAY_AGAIN_S = 60.0
 NAMED_AT_MOST = 10
+CLAIM_KEPT_S = 120.0
+
+Claim = tuple[int, tuple[str, str]]
+"""A sequence that an instance presented, and the environment and service it is of."""
+
+NO_CLAIM: Claim = (0, ("", ""))
 
 logger = structlog.get_logger(__name__)
 
@@ -24,35 +30,49 @@ class History:
 
     def __init__(self) -> None:
         self._said_at_unix = 0.0
-        self._highest = 0
+        self._is_behind = False
+        self._claim = NO_CLAIM
+        self._claimed_at_unix = 0.0
 
-    def compare(self, *, newest: int, served: int, claimed: int, now_unix: float) -> None:
+    def compare(self, *, newest: int, served: int, claim: Claim | None, now_unix: float) -> None:
         """Say so, once a minute, when the database holds less than is out there.
 
         Args:
             newest: the highest sequence that the database holds.
             served: the highest that this process serves.
-            claimed: the highest that an instance presented *before* the database was read.
+            claim: the highest that an instance presented *before* the database was read, so that
+                it cannot be of a publication made since.
         """
-        highest = max(served, claimed)
+        self._keep(claim, now_unix)
+        highest = max(served, self._claim[0])
         SEQUENCE_LEAD.set(max(0, highest - newest))
         if highest <= newest:
-            if self._highest:
+            if self._is_behind:
                 logger.info("sequence.caught_up", database=newest)
-            self._highest, self._said_at_unix = 0, 0.0
+            self._is_behind, self._said_at_unix = False, 0.0
             return
-        self._highest = highest
+        self._is_behind = True
         if now_unix - self._said_at_unix >= SAY_AGAIN_S:
             self._said_at_unix = now_unix
+            claimed, (environment, service) = self._claim
             logger.error(
                 "sequence.behind",
                 database=newest,
                 served=served,
-                claimed_by_instances=claimed,
+                claimed=claimed or None,
+                claimed_by=f"{environment}/{service}" if claimed else None,
                 what="instances refuse what this database publishes: a replica that lags catches "
                 "up by itself; after a backup was restored, raise the sequence",
                 command=f"manage.py raise_sequence --above {highest}",
             )
+
+    def _keep(self, claim: Claim | None, now_unix: float) -> None:
+        # Instances present what they hold with each poll, and may be silent for as long as one is
+        # held; what none of them presents any more is forgotten, for it may have been a lie.
+        if claim is not None and claim[0] >= self._claim[0]:
+            self._claim, self._claimed_at_unix = claim, now_unix
+        elif now_unix - self._claimed_at_unix > CLAIM_KEPT_S:
+            self._claim = claim or NO_CLAIM
 
     def say_other(self, lower: list[tuple[Key, Position]]) -> None:
         """Say that the database has gone on in another direction than what was served.
