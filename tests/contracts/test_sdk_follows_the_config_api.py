@@ -43,6 +43,7 @@ class Fleet:
             service,
             token,
             instance_id=f"{service}-1",
+            transport="long_poll",  # httpx.ASGITransport hands a body over when it is complete
             on_change=[
                 lambda policy: self.applied.append(
                     (self._loop.time(), policy.inbound.shedding.level)

@@ -84,6 +84,9 @@ def published(
     environment: str = "prod",
     policy: Mapping[str, Any] | None = None,
     scheduled: Sequence[tuple[float, Mapping[str, Any]]] = (),
+    cohort: str = "",
+    ratio: float = 0.0,
+    salt: str = "",
 ) -> PublishedPolicy:
     """A publication; `scheduled` is (seconds from NOW, policy) in order."""
     return PublishedPolicy(
@@ -103,6 +106,9 @@ def published(
             )
             for number, (at_s, later) in enumerate(scheduled, start=1)
         ),
+        cohort=cohort,
+        ratio=ratio,
+        salt=salt,
     )
 
 

@@ -101,6 +101,7 @@ class Wire:
     def leave(self) -> None:
         """End every connection with its next answer."""
         self.is_leaving = True
+        self.unchanged = lambda poll: None  # the short way says nothing about the connection
 
     def admit(self, connection: Connection) -> Refusal | None:
         """Take a new connection; return the refusal when there are too many."""

@@ -47,6 +47,7 @@ class Incoming:
         self.raw = raw
         self.head = Head()
         self.is_complete = False
+        self.keeps_alive = False
         self._url = b""
         self._body: list[bytes] = []
         self._size = 0
@@ -104,6 +105,12 @@ class Incoming:
         if not self.is_complete:
             self.head.headers.append((name.lower(), value))
 
+    def on_headers_complete(self) -> None:
+        """Note whether the client would go on: llhttp knows it here only."""
+        if not self.is_complete:
+            is_current = self._parser.get_http_version() == "1.1"
+            self.keeps_alive = is_current and bool(self._parser.should_keep_alive())
+
     def on_body(self, body: bytes) -> None:
         """Collect a part of the body."""
         if self.is_complete:
@@ -138,9 +145,6 @@ class Incoming:
         path = (address.path or b"").decode("latin-1")
         head.path = unquote(path) if "%" in path else path
         head.query = address.query or b""
-        self.keeps_alive = self._parser.get_http_version() == "1.1" and bool(
-            self._parser.should_keep_alive()
-        )
         head.expects_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in head.headers
         )

@@ -77,7 +77,7 @@ class Stream:
         pulse.add(self)
         if self._client.write(b"retry: %d\n\n" % _spread_ms()):
             self._wait_on()
-            self._send_news(self._lane(), is_first=True)
+            self._send_news(self._lane())
         else:
             self.cancel()
 
@@ -133,11 +133,11 @@ class Stream:
     def _wait_on(self) -> None:
         self._lane().waiters[self] = None
 
-    def _send_news(self, lane: Lane, *, is_first: bool = False) -> None:
+    def _send_news(self, lane: Lane) -> None:
         sequence = lane.snapshot.sequence
         if sequence < self._sent_sequence or lane.tag == self._sent_tag:
             return  # this node is behind the one that spoke to the client before, or nothing new
-        if is_first and sequence == self._poll.last_event_id:
+        if self._sent_tag is None and sequence == self._poll.last_event_id:
             # It has this publication, and switches to its later steps by the clock.
             self._sent_tag = lane.tag
             return
