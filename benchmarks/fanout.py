@@ -59,7 +59,7 @@ BAR_KB = 20.0
 WITHIN_S = 20.0
 ETCD_WATCHES = 1_000
 LONG_POLL, STREAM = "long-poll", "stream"
-TRANSPORTS = (LONG_POLL,)
+TRANSPORTS = (LONG_POLL, STREAM)
 
 Publish = Callable[[int], int]
 """Publishes round `n`; returns when it was committed, in ns of the clock that processes share."""

@@ -24,13 +24,21 @@ class Assistant:
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         """Have one command done; return its answer."""
+        self.tell(what, **arguments)
+        return self.hear()
+
+    def tell(self, what: str, **arguments: Any) -> None:
+        """Have one command done while we do something else; `hear` must follow."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
         self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for the answer to what it was told."""
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise DidNotStart(f"the process that should {what} ended; its words are above")
+            raise DidNotStart("a process that a benchmark needs has ended; its words are above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from benchmarks.harness.assistants import Assistant, assistant
 from benchmarks.harness.machine import CLIENT_CORE, ROOT, SERVER_CORE
 from benchmarks.harness.processes import Server, free_port, running
 
-SERVE = "controlplane.project.serve"
+SERVE = "controlplane.delivery.serve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,25 @@ class Installation:
     operator: Assistant
 
     @contextlib.contextmanager
-    def delivery(self) -> Iterator[Server]:
-        """Run one delivery process until the block ends; it is yielded once it is ready."""
+    def delivery(self, node: str = "", **variables: str) -> Iterator[Server]:
+        """Run one delivery process until the block ends; it is yielded once it is ready.
+
+        A node that ran before finds the snapshot file it left; without a name it is a new one.
+        """
+        state_dir = self.state_dir / (node or f"node-{next(_nodes)}")
+        state_dir.mkdir(exist_ok=True)
         port = free_port()
         argv = [
-            sys.executable, "-m", SERVE, "--host", "127.0.0.1",
-            "--port", str(port),
+            sys.executable, "-m", SERVE, "--host", "127.0.0.1", "--port", str(port),
         ]  # fmt: skip
+        env = {**self.env, "TIDEGATE_STATE_DIR": str(state_dir), **variables}
         with running(
-            "delivery", argv, port=port, core=SERVER_CORE, env=self.env, ready_path="/readyz"
+            "delivery", argv, port=port, core=SERVER_CORE, env=env, ready_path="/readyz"
         ) as server:
             yield server
+
+
+_nodes = itertools.count(1)
 
 
 @contextlib.contextmanager
@@ -49,6 +58,7 @@ def installation(**variables: str) -> Iterator[Installation]:
             "TIDEGATE_STATE_DIR": folder,
             "TIDEGATE_DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "TIDEGATE_REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
+            "TIDEGATE_SECRET_KEY_FILE": f"{folder}/secret_key",
             "DJANGO_SETTINGS_MODULE": "controlplane.project.settings.dev",
             "PYTHONPATH": str(ROOT),
             **variables,

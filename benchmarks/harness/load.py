@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,33 @@ from benchmarks.harness.processes import Server
 from benchmarks.harness.rivals import find_program
 
 CONNECTIONS = 64
+SENDERS = 16  # that share them: each has its own token, and a limit of its own
 _WRK_SCRIPT = """
-local requests, number = {}, 0
+local threads, requests = 0, {}
+function setup(thread)
+  thread:set("first", threads)
+  threads = threads + 1
+end
 function init(args)
   local file = io.open(os.getenv("TIDEGATE_BENCH_REQUESTS"), "rb")
   local text = file:read("*a")
   file:close()
   for request in text:gmatch("([^%z]+)%z") do requests[#requests + 1] = request end
+  number = first
+  step = tonumber(os.getenv("TIDEGATE_BENCH_STEP"))
 end
 function request()
-  number = number % #requests + 1
-  return requests[number]
+  local text = requests[number % #requests + 1]
+  number = number + step
+  return text
 end
 function done(summary, latency, _)
   local e = summary.errors
   io.write(string.format(
-    '\\n{"requests":%d,"us":%d,"bytes":%d,"bad":%d,"p50_us":%d,"p99_us":%d}\\n',
+    '\\n{"requests":%d,"us":%d,"bytes":%d,"bad":%d,"p50_us":%d,"p99_us":%d,"max_us":%d}\\n',
     summary.requests, summary.duration, summary.bytes,
     e.connect + e.read + e.write + e.status + e.timeout,
-    latency:percentile(50), latency:percentile(99)))
+    latency:percentile(50), latency:percentile(99), latency.max))
 end
 """
 
@@ -54,7 +63,12 @@ class Run:
     per_s: float
     p50_ms: float
     p99_ms: float
+    max_ms: float
     server_cpu_us: float
+
+
+Latencies = tuple[float, float, float]
+"""p50, p99 and maximum, in ms."""
 
 
 class WrongAnswer(SystemExit):
@@ -98,37 +112,59 @@ def check(port: int, requests: Sequence[bytes], status: int) -> int:
     return len(answer)
 
 
-def closed_loop(server: Server, requests: Sequence[bytes], *, status: int, seconds: int) -> Run:
-    """Keep CONNECTIONS requests under way, each followed by the next as soon as it is answered."""
+def closed_loop(
+    server: Server,
+    requests: Sequence[bytes],
+    *,
+    status: int,
+    seconds: int,
+    is_shuffled: bool = False,
+) -> Run:
+    """Keep CONNECTIONS requests under way, each followed by the next as soon as it is answered.
+
+    A connection sends the same request again and again, as an instance that polls does; when
+    shuffled, all requests in turn, as a proxy does that shares its connections.
+    """
     size = check(server.port, requests, status)
     before = cpu_s(server.pid)
+    if not is_shuffled:
+        requests = _spread(requests)
     if find_program("wrk"):
-        count, took_s, total, latencies = _wrk(server.port, requests, seconds)
+        count, took_s, total, latencies = _wrk(server.port, requests, seconds, is_shuffled)
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            client = runner.run(_closed(server.port, requests, seconds))
+            client = runner.run(_closed(server.port, requests, seconds, is_shuffled))
         count, took_s, total = len(client.took_s), float(seconds), client.total_bytes
-        latencies = (quantile(client.took_s, 0.5) * 1e3, quantile(client.took_s, 0.99) * 1e3)
+        latencies = _latencies(client)
     used_s = cpu_s(server.pid) - before
     # Sizes differ by the length of a name or a number; another kind of answer differs by more.
     if not count or abs(total / count - size) > 32:
         raise WrongAnswer(f"{count} answers of {total} bytes; expected {size} bytes each")
-    return Run(count / took_s, latencies[0], latencies[1], used_s / count * 1e6)
+    return Run(count / took_s, *latencies, used_s / count * 1e6)
+
+
+def _spread(requests: Sequence[bytes]) -> list[bytes]:
+    """Return SENDERS of these requests, from all over the table."""
+    return [requests[number * len(requests) // SENDERS] for number in range(SENDERS)]
 
 
 def _wrk(
-    port: int, requests: Sequence[bytes], seconds: int
-) -> tuple[int, float, int, tuple[float, float]]:
+    port: int, requests: Sequence[bytes], seconds: int, is_shuffled: bool
+) -> tuple[int, float, int, Latencies]:
+    threads = 1 if is_shuffled else SENDERS  # what a thread sends is all that can be told it
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-wrk-") as folder:
         script, file = Path(folder, "load.lua"), Path(folder, "requests")
         script.write_text(_WRK_SCRIPT)
         file.write_bytes(b"".join(request + b"\0" for request in requests))
         done = subprocess.run(
             [
-                str(find_program("wrk")), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency",
-                "-s", str(script), f"http://127.0.0.1:{port}",
+                str(find_program("wrk")), f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s",
+                "--latency", "-s", str(script), f"http://127.0.0.1:{port}",
             ],
-            env={"TIDEGATE_BENCH_REQUESTS": str(file)},
+            env={
+                "TIDEGATE_BENCH_REQUESTS": str(file),
+                "TIDEGATE_BENCH_STEP": "1" if is_shuffled else "0",
+            },
             capture_output=True,
             text=True,
             check=True,
@@ -137,7 +173,7 @@ def _wrk(
     found = json.loads(done.stdout.strip().splitlines()[-1])
     if found["bad"]:
         raise WrongAnswer(f"wrk counts {found['bad']} errors:\n{done.stdout}")
-    latencies = (found["p50_us"] / 1e3, found["p99_us"] / 1e3)
+    latencies = (found["p50_us"] / 1e3, found["p99_us"] / 1e3, found["max_us"] / 1e3)
     return found["requests"], found["us"] / 1e6, found["bytes"], latencies
 
 
@@ -150,8 +186,8 @@ class _Client(asyncio.Protocol):
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, client: _Client, on_idle: Any) -> None:
-        self.client, self.on_idle = client, on_idle
+    def __init__(self, client: _Client, on_idle: Any, number: int) -> None:
+        self.client, self.on_idle, self.number = client, on_idle, number
         self.data = b""
         self.since_s = 0.0
         self.transport: Any = None
@@ -175,15 +211,14 @@ class _Connection(asyncio.Protocol):
         self.on_idle(self)
 
 
-async def _closed(port: int, requests: Sequence[bytes], seconds: int) -> _Client:
+async def _closed(port: int, requests: Sequence[bytes], seconds: int, is_shuffled: bool) -> _Client:
     client, is_over = _Client(), False
-    number = 0
 
     def again(connection: _Connection) -> None:
-        nonlocal number
         if not is_over:
-            number = (number + 1) % len(requests)
-            connection.ask(requests[number], time.perf_counter())
+            if is_shuffled:
+                connection.number += 1
+            connection.ask(requests[connection.number % len(requests)], time.perf_counter())
 
     transports = await _connect(port, client, again)
     await asyncio.sleep(seconds)
@@ -196,29 +231,33 @@ async def _closed(port: int, requests: Sequence[bytes], seconds: int) -> _Client
 def open_loop(
     server: Server, requests: Sequence[bytes], *, status: int, seconds: float, per_s: int
 ) -> Run:
-    """Offer the same rate whatever the server does; latency counts from when a poll was due."""
-    check(server.port, requests, status)
+    """Offer the same rate whatever the server does; latency counts from when a poll was due.
+
+    A `status` of 0 takes any answer: what is asked for changes during the run.
+    """
+    if status:
+        check(server.port, requests, status)
     before = cpu_s(server.pid)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        client = runner.run(_open(server.port, requests, seconds, per_s))
+        client = runner.run(_open(server.port, _spread(requests), seconds, per_s))
     used_s = cpu_s(server.pid) - before
+    count = len(client.took_s)
+    return Run(count / seconds, *_latencies(client), used_s / count * 1e6)
+
+
+def _latencies(client: _Client) -> Latencies:
     took = client.took_s
-    return Run(
-        len(took) / seconds,
-        quantile(took, 0.5) * 1e3,
-        quantile(took, 0.99) * 1e3,
-        used_s / len(took) * 1e6,
-    )
+    return quantile(took, 0.5) * 1e3, quantile(took, 0.99) * 1e3, max(took) * 1e3
 
 
 async def _open(port: int, requests: Sequence[bytes], seconds: float, per_s: int) -> _Client:
     client = _Client()
     idle: deque[_Connection] = deque()
-    due: deque[tuple[bytes, float]] = deque()
+    late: deque[float] = deque()
 
     def take(connection: _Connection) -> None:
-        if due:
-            connection.ask(*due.popleft())
+        if late:
+            connection.ask(requests[connection.number % len(requests)], late.popleft())
         else:
             idle.append(connection)
 
@@ -227,12 +266,10 @@ async def _open(port: int, requests: Sequence[bytes], seconds: float, per_s: int
     while number < total:
         now = time.perf_counter()
         while number < total and (due_at := started + number / per_s) <= now:
-            request = requests[number % len(requests)]
             number += 1
+            late.append(due_at)
             if idle:
-                idle.popleft().ask(request, due_at)
-            else:
-                due.append((request, due_at))
+                take(idle.popleft())
         await asyncio.sleep(0.0005)
     deadline = time.perf_counter() + 5
     while len(client.took_s) < total:
@@ -247,6 +284,10 @@ async def _open(port: int, requests: Sequence[bytes], seconds: float, per_s: int
 async def _connect(port: int, client: _Client, on_idle: Any) -> list[asyncio.BaseTransport]:
     loop = asyncio.get_running_loop()
     return [
-        (await loop.create_connection(lambda: _Connection(client, on_idle), "127.0.0.1", port))[0]
-        for _ in range(CONNECTIONS)
+        (
+            await loop.create_connection(
+                partial(_Connection, client, on_idle, number), "127.0.0.1", port
+            )
+        )[0]
+        for number in range(CONNECTIONS)
     ]

@@ -29,10 +29,10 @@ from controlplane.access.domain.tokens import hash_token  # noqa: E402
 from controlplane.access.models import ServiceToken  # noqa: E402
 from controlplane.access.services.memberships import ensure_team  # noqa: E402
 from controlplane.delivery.domain.compile import compile_snapshot  # noqa: E402
-from controlplane.delivery.services.loading import read_changes  # noqa: E402
+from controlplane.delivery.services.loading import START, read_changes  # noqa: E402
 from controlplane.delivery.services.snapshot_file import (  # noqa: E402
+    publication_record,
     read_snapshot_file,
-    write_snapshot_file,
 )
 from controlplane.policies.models import PolicyVersion  # noqa: E402
 from controlplane.policies.services import publish_fleet_default, publish_version  # noqa: E402
@@ -44,8 +44,10 @@ ACTOR = system_actor("benchmark")
 REASON = "a benchmark"
 
 
-def fill(services: int, dependencies: int, tokens_of_first: int = 1) -> dict[str, Any]:
-    """Make tables, services with a version of their own each, a token each; publish them all."""
+def fill(
+    services: int, dependencies: int, tokens_each: int = 1, tokens_of_first: int = 1
+) -> dict[str, Any]:
+    """Make tables, services with a version and tokens of their own each; publish them all."""
     call_command("migrate", verbosity=0)
     now = datetime.now(UTC)
     environment = ensure_environment(actor=ACTOR, slug=ENVIRONMENT, name="Production", now=now)
@@ -62,7 +64,8 @@ def fill(services: int, dependencies: int, tokens_of_first: int = 1) -> dict[str
                 environment=environment, service=service, number=1, document=document,
                 reason=REASON, author=ACTOR.name, created_at=now,
             ).save(force_insert=True)  # fmt: skip
-            for copy in range(tokens_of_first if number == 0 else 1):
+            copies = max(tokens_each, tokens_of_first if number == 0 else 1)
+            for copy in range(copies):
                 ServiceToken(
                     kind="service", token_hash=hash_token(token_text(number, copy)),
                     label="benchmark", environment=ENVIRONMENT, service=service_name(number),
@@ -96,8 +99,8 @@ def publish_fleet(deadline_ms: int) -> dict[str, Any]:
     )
 
 
-def snapshot_file(path: str) -> dict[str, Any]:
-    """Read everything from the database, compile it, write the snapshot file and read it back."""
+def loading(path: str) -> dict[str, Any]:
+    """Time the parts of a start: everything from the database, compiled, and from the file."""
     seconds: dict[str, float] = {}
 
     def step(name: str, work: Callable[[], Any]) -> Any:
@@ -106,24 +109,21 @@ def snapshot_file(path: str) -> dict[str, Any]:
         seconds[name] = time.perf_counter() - started
         return done
 
-    changes = step("read_s", lambda: read_changes(after_sequence=0, stamp=None))
-    step("idle_read_s", lambda: read_changes(after_sequence=changes.sequence, stamp=changes.stamp))
-    step("compile_s", lambda: [compile_snapshot(each) for each in changes.publications])
-    file = Path(path)
+    changes = step("read_s", lambda: read_changes(after=START, stamp=None))
     step(
-        "write_s",
-        lambda: write_snapshot_file(
-            file,
-            publications=changes.publications,
-            tokens=changes.tokens or (),
-            confirmed_at_unix=time.time(),
+        "idle_look_s",
+        lambda: read_changes(
+            after=changes.reached, stamp=changes.stamp, keys_stamp=changes.keys_stamp
         ),
     )
-    step("read_file_s", lambda: read_snapshot_file(file))
+    step("compile_s", lambda: [compile_snapshot(each) for each in changes.publications])
+    step("records_s", lambda: [publication_record(each) for each in changes.publications])
+    saved = step("file_read_s", lambda: read_snapshot_file(Path(path)))
     return {
         **seconds,
         "publications": len(changes.publications),
-        "file_bytes": file.stat().st_size,
+        "saved": len(saved.publications),
+        "file_bytes": Path(path).stat().st_size,
     }
 
 
@@ -161,7 +161,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "fill": fill,
     "publish": publish,
     "publish_fleet": publish_fleet,
-    "snapshot_file": snapshot_file,
+    "loading": loading,
 }
 
 

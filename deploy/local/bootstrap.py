@@ -30,7 +30,7 @@ CHECKS = (
     ("django check", ("python", "manage.py", "check")),
     ("migrations", ("python", "manage.py", "makemigrations", "--check", "--dry-run")),
 )
-BENCHMARKS = ("hotpath.py", "fanout.py", "sdk_overhead.py")
+BENCHMARKS = ("hotpath.py", "fanout.py", "scale.py", "sdk_overhead.py")
 GENERATED = (
     ".tidegate", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis",
     ".import_linter_cache", "benchmarks/results",
