@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError
+from django.db import InternalError, OperationalError, connection
 from structlog.testing import capture_logs
 
 from controlplane.delivery.domain.jws import PrivateKey, verify
@@ -237,7 +237,7 @@ async def test_the_first_process_that_runs_makes_the_first_key(tmp_path: Path) -
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert kid == await asyncio.to_thread(lambda: SigningKey.objects.get().kid)
+    assert kid == await asyncio.to_thread(kid_in_the_database)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -250,7 +250,7 @@ async def test_a_database_that_takes_no_key_is_said_once(
 
     def refuse(**_: Any) -> Any:
         loop.call_soon_threadsafe(tried.put_nowait, None)
-        raise OperationalError("attempt to write a readonly database")
+        raise InternalError("cannot execute INSERT in a read-only transaction")
 
     monkeypatch.setattr(feed_module, "ensure_signing_key", refuse)
     with capture_logs() as lines:
@@ -265,6 +265,13 @@ async def test_a_database_that_takes_no_key_is_said_once(
 
     assert [line["event"] for line in lines].count("signing_key.unmade") == 1
     assert node.kid is None
+
+
+def kid_in_the_database() -> str:
+    try:
+        return SigningKey.objects.get().kid
+    finally:
+        connection.close()
 
 
 def lose_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
