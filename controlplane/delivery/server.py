@@ -137,6 +137,8 @@ def main(application: DeliveryProcess, *, description: str) -> None:
     # all of Django while every poll waits.
     gc.collect()
     gc.freeze()
+    # uvicorn sends itself the signal again when all is done, which would be a death by signal.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve([listen(options.host, options.port)]))
     if server.force_exit:
