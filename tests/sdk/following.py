@@ -14,6 +14,7 @@ import httpx
 from tests.sdk.inbound import FakeClock, document
 from tidegate import Policy, PolicyClient
 from tidegate.client import Surroundings
+from tidegate.control_plane import Token
 
 NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC).timestamp()
 
@@ -99,6 +100,7 @@ class Follower:
         *,
         clock: FakeClock | None = None,
         luck: float = 0.5,
+        token: Token = "tgs_secret",
         **options: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -111,7 +113,7 @@ class Follower:
             "https://tidegate.example/",
             "prod",
             "checkout",
-            "tgs_secret",
+            token,
             instance_id="checkout-1",
             state_dir=state_dir,
             on_change=[lambda policy: self.levels.append(policy.inbound.shedding.level)],

@@ -22,7 +22,7 @@ import httpx
 
 from tidegate.adoption import Adoption, InThread
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
-from tidegate.control_plane import ControlPlane
+from tidegate.control_plane import ControlPlane, Token
 from tidegate.following import Following, Pace
 from tidegate.in_force import InForce, Subscriber
 from tidegate.key_ring import KeyRing, PinnedKey
@@ -53,7 +53,8 @@ class PolicyClient:
 
     Args:
         url: the control plane, such as `https://tidegate.example`.
-        token: this service's token (`tgs_...`).
+        token: this service's token (`tgs_...`), or a quick function that returns the present one;
+            it is called before every request, so that a rotated token needs no restart.
         instance_id: names this process; by default host, process id and a random part.
         state_dir: where the last good policy is kept for the next start; None keeps none.
         wait_s: how long a long-poll is held open for a change.
@@ -74,7 +75,7 @@ class PolicyClient:
         url: str,
         environment: str,
         service: str,
-        token: str,
+        token: Token,
         *,
         instance_id: str | None = None,
         state_dir: str | os.PathLike[str] | None = None,

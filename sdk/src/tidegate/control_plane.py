@@ -31,6 +31,9 @@ _CONNECT_S = 2.0
 _ANSWER_S = 5.0  # how long an answer may take beyond the wait that was asked for
 FIRST_BYTE_S = 5.0  # a server begins a stream at once; what begins late is being buffered
 
+Token = str | Callable[[], str]
+"""A token, or a function that returns the one to use now, called before every request."""
+
 # Five failures in a row, and no success among them: then one probe every five seconds. A rate
 # below 1 would open the circuit on the very success that follows four failures.
 _CIRCUIT = BreakerPolicy(
@@ -90,6 +93,7 @@ class ControlPlane:
 
     Args:
         url: the control plane's address, without a path.
+        token: or a function that returns the present one.
         clock: learns the server's time from every answer.
         transport: replaces the network, for tests.
     """
@@ -100,7 +104,7 @@ class ControlPlane:
         environment: str,
         service: str,
         *,
-        token: str,
+        token: Token,
         clock: ServerClock,
         transport: httpx.AsyncBaseTransport | None = None,
         monotonic: Clock = monotonic_s,
@@ -111,8 +115,8 @@ class ControlPlane:
         self._clock = clock
         self._monotonic = monotonic
         self._transport = transport
+        self._token = token
         self._headers = {
-            "Authorization": f"Bearer {token}",
             "Accept": "application/json",
             "User-Agent": f"tidegate/{_sdk_version()} python/{platform.python_version()}",
         }
@@ -202,10 +206,9 @@ class ControlPlane:
         raise self._refusal(response, body)
 
     async def _ask_for_keys(self) -> object:
-        headers = {name: text for name, text in self._headers.items() if name != "Authorization"}
         async with (
             asyncio.timeout(_ANSWER_S + _CONNECT_S),
-            self._request(self._keys_url, headers, _ANSWER_S) as response,
+            self._request(self._keys_url, self._headers, _ANSWER_S) as response,
         ):
             body = await _read(response, MAX_KEYS_BYTES)
         if response.status_code != 200:
@@ -245,6 +248,8 @@ class ControlPlane:
         self, url: str, headers: dict[str, str], read_s: float | None
     ) -> AsyncIterator[httpx.Response]:
         """Send, and learn the time from the head of the answer."""
+        if url != self._keys_url:  # the keys are public
+            headers = headers | self._authorization()
         if self._http is None:
             self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
         timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=_CONNECT_S, write=_ANSWER_S)
@@ -252,6 +257,13 @@ class ControlPlane:
         async with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
             self._clock.observe(response.headers.get("date"), sent_s=sent_s)
             yield response
+
+    def _authorization(self) -> dict[str, str]:
+        try:
+            text = self._token if isinstance(self._token, str) else self._token().strip()
+        except Exception as problem:  # whatever an application's function raises ends no following
+            raise Unavailable(f"its token cannot be had: {problem!r}") from problem
+        return {"Authorization": f"Bearer {text}"}
 
     def _refusal(self, response: httpx.Response, body: bytes) -> Unavailable:
         return Unavailable(
