@@ -1,11 +1,13 @@
 """Tidegate's service-side client: live policies for APIs that fail predictably.
 
 `PolicyClient` follows the control plane, `TidegateMiddleware` protects what comes in,
-`http_client` what goes out. Every limit is per instance: each process enforces it alone.
+`http_client` what goes out. `SyncPolicyClient`, `TidegateWsgiMiddleware` and `sync_http_client`
+are the same for services in threads. Every limit is per instance: each process enforces it alone.
 """
 
 from tidegate.breaker import Breaker, BreakerState, Permit, WindowCounts
 from tidegate.budget import RetryBudget
+from tidegate.calls import CallReport
 from tidegate.client import PolicyClient
 from tidegate.context import RequestContext, current_request, outgoing_headers
 from tidegate.dependency import FixedPolicy, PolicySource
@@ -20,7 +22,10 @@ from tidegate.guard import Guard
 from tidegate.metrics import Metrics, metrics_asgi_app
 from tidegate.middleware import TidegateMiddleware
 from tidegate.policy import SAFE_DEFAULTS, Criticality, Policy, parse_policy
-from tidegate.transport import CallReport, TidegateTransport, http_client
+from tidegate.sync_client import SyncPolicyClient
+from tidegate.sync_transport import SyncTidegateTransport, sync_http_client
+from tidegate.transport import TidegateTransport, http_client
+from tidegate.wsgi import TidegateWsgiMiddleware
 
 __all__ = [
     "SAFE_DEFAULTS",
@@ -40,9 +45,12 @@ __all__ = [
     "PolicySource",
     "RequestContext",
     "RetryBudget",
+    "SyncPolicyClient",
+    "SyncTidegateTransport",
     "TidegateError",
     "TidegateMiddleware",
     "TidegateTransport",
+    "TidegateWsgiMiddleware",
     "VerificationUnavailable",
     "WindowCounts",
     "current_request",
@@ -50,4 +58,5 @@ __all__ = [
     "metrics_asgi_app",
     "outgoing_headers",
     "parse_policy",
+    "sync_http_client",
 ]

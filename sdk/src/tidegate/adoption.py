@@ -89,8 +89,7 @@ class Adoption:
         self._lower_since_s: float | None = None
         self._is_disk_good = True
         self._is_skewed = False
-        self._kept: Delivery | None = None  # what is in force, as it came
-        self._kept_etag = ""
+        self.kept: Delivery | None = None  # what is in force, as it came
         self.etag: str | None = None
         self.rejection: Rejection | None = None
         self.confirmed_at_s: float | None = None
@@ -142,13 +141,30 @@ class Adoption:
             if self._ring is not None:
                 self._ring.learn({"keys": stored.keys})
             delivery = Delivery(stored.body, stored.etag, stored.signature)
-            self._adopt(delivery, self._open(delivery))
+            publication = self._open(delivery)
+            if publication.sequence < (self._in_force.sequence or 0):
+                return
+            self._adopt(delivery, publication)
         except PolicyRejected as problem:
             log.warning("the policy stored in %s is not usable: %s", self._store.path, problem)
             self._is_disk_good = False
             return
         self.confirmed_at_s = stored.saved_at_unix_s
         self.etag = self._in_force.etag
+
+    def succeed(self, kept: Delivery | None, confirmed_at_s: float | None) -> None:
+        """Put in force what another had, unless what is here is as new."""
+        if kept is None:
+            return
+        try:
+            publication = self._open(kept)
+            if publication.sequence <= (self._in_force.sequence or -1):
+                return
+            self._adopt(kept, publication)
+        except PolicyRejected as problem:
+            log.warning("the policy in force before is not usable: %s", problem)
+            return
+        self.confirmed_at_s = confirmed_at_s
 
     def follow_schedule(self) -> float:
         """Apply the step whose time has come; returns the seconds until the next look."""
@@ -219,9 +235,9 @@ class Adoption:
             log.warning("the control plane's list of signing keys is not usable: %s", problem)
             return
         async with self._taking:
-            if not has_changed or self._kept is None:
+            if not has_changed or self.kept is None:
                 return
-            if self.unknown_key(self._kept) is not None:
+            if self.unknown_key(self.kept) is not None:
                 self.etag = None
             elif self.etag is not None:
                 await self._save()
@@ -261,7 +277,7 @@ class Adoption:
 
     def _adopt(self, delivery: Delivery, publication: Publication) -> None:
         self._in_force.adopt(publication, self._clock.now_s())
-        self._kept, self._kept_etag = delivery, publication.steps[0].etag
+        self.kept = Delivery(delivery.body, publication.steps[0].etag, delivery.signature)
         self._lower_since_s = None
         self.clock_learned.set()
 
@@ -276,11 +292,11 @@ class Adoption:
         return now_s - self._lower_since_s < LAG_S
 
     async def _save(self) -> bool:
-        if self._store is None or self._kept is None:
+        kept, ring = self.kept, self._ring
+        if self._store is None or kept is None:
             return True
-        kept, ring = self._kept, self._ring
         copy = StoredPublication(
-            self._kept_etag,
+            kept.etag or "",
             kept.body,
             self._clock.skew_s,
             self._clock.now_s(),

@@ -9,8 +9,9 @@ import httpx
 
 from tidegate.deadline import Deadline
 from tidegate.errors import BreakerOpen, DeadlineExceeded
+from tidegate.outgoing import ShrinkingTimeouts
 
-_BROKEN_CONNECTION = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+_BROKEN_CONNECTION = httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError
 
 # An answer no larger than this is read before a retry, which keeps its connection usable.
 _DRAIN_BYTES = 16_384
@@ -58,6 +59,17 @@ class Attempt:
                     await self.response.aread()
         await self.response.aclose()
 
+    def discard_in_thread(self, timeouts: ShrinkingTimeouts) -> None:
+        """As `discard`, in a thread: a small answer is read, if it is there."""
+        if self.response is None:
+            return
+        length = self.response.headers.get("content-length", "")
+        if length.isdecimal() and int(length) <= _DRAIN_BYTES:
+            timeouts.end_in(_DRAIN_S)
+            with contextlib.suppress(httpx.HTTPError):
+                self.response.read()
+        self.response.close()
+
 
 def too_late(request: httpx.Request, dependency: str) -> Attempt:
     """No attempt: the deadline has passed."""
@@ -91,14 +103,35 @@ async def send_once(
     try:
         with Deadline(limit_s):
             response = await transport.handle_async_request(request)
-    except httpx.PoolTimeout as error:
-        return Attempt("no_connection", "no_connection", error=error)
-    except (httpx.ConnectTimeout, *_BROKEN_CONNECTION) as error:
-        return Attempt("connect_error", "connect_error", error=error)
-    except httpx.TimeoutException as error:
-        return _timed_out(request, dependency, limit_s, is_clipped=is_clipped, cause=error)
+    except httpx.TransportError as error:
+        return attempt_of_error(error, request, dependency, limit_s, is_clipped=is_clipped)
     if response is None:
         return _timed_out(request, dependency, limit_s, is_clipped=is_clipped)
+    return attempt_of_response(response)
+
+
+def send_once_in_thread(
+    transport: httpx.BaseTransport,
+    request: httpx.Request,
+    dependency: str,
+    limit_s: float,
+    *,
+    is_clipped: bool,
+) -> Attempt:
+    """As `send_once`, where nothing can cancel: the request's own timeouts keep the limit.
+
+    Raises:
+        Exception: what the transport raises for a mistake of the caller, such as a bad URL.
+    """
+    try:
+        response = transport.handle_request(request)
+    except httpx.TransportError as error:
+        return attempt_of_error(error, request, dependency, limit_s, is_clipped=is_clipped)
+    return attempt_of_response(response)
+
+
+def attempt_of_response(response: httpx.Response) -> Attempt:
+    """How an attempt ended that got an answer."""
     status = response.status_code
     if status < 400:
         return Attempt("", "success", response)
@@ -106,6 +139,28 @@ async def send_once(
         return Attempt(str(status), "error", response)
     # Other 4xx are the caller's mistakes: the dependency did its work.
     return Attempt(str(status), "limited" if status == 429 else "success", response)
+
+
+def attempt_of_error(
+    error: httpx.TransportError,
+    request: httpx.Request,
+    dependency: str,
+    limit_s: float,
+    *,
+    is_clipped: bool,
+) -> Attempt:
+    """How an attempt ended that got none.
+
+    Raises:
+        httpx.TransportError: this one, when it is a mistake of the caller.
+    """
+    if isinstance(error, httpx.PoolTimeout):
+        return Attempt("no_connection", "no_connection", error=error)
+    if isinstance(error, httpx.ConnectTimeout | _BROKEN_CONNECTION):
+        return Attempt("connect_error", "connect_error", error=error)
+    if isinstance(error, httpx.TimeoutException):
+        return _timed_out(request, dependency, limit_s, is_clipped=is_clipped, cause=error)
+    raise error
 
 
 def _timed_out(

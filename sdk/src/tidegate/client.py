@@ -15,12 +15,13 @@ import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from tidegate.adoption import Adoption, InThread
+from tidegate.adoption import Adoption, Delivery, InThread
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
 from tidegate.control_plane import ControlPlane, Token
 from tidegate.following import Following, Pace
@@ -46,6 +47,7 @@ class Surroundings:
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     uniform: Callable[[], float] = random.SystemRandom().random
     in_thread: InThread = asyncio.to_thread
+    switching: AbstractContextManager[object] | None = None
 
 
 class PolicyClient:
@@ -101,7 +103,7 @@ class PolicyClient:
             transport=world.transport,
             monotonic=world.monotonic,
         )
-        self._in_force = InForce(on_change)
+        self._in_force = InForce(on_change, world.switching)
         self._adoption = Adoption(
             (environment, service),
             self._in_force,
@@ -161,6 +163,16 @@ class PolicyClient:
         return self._adoption.signature_failures
 
     @property
+    def kept(self) -> Delivery | None:
+        """What is in force, as it was delivered; None while on `SAFE_DEFAULTS`."""
+        return self._adoption.kept
+
+    @property
+    def confirmed_at_s(self) -> float | None:
+        """When the control plane last confirmed the policy, by its own clock."""
+        return self._adoption.confirmed_at_s
+
+    @property
     def age_s(self) -> float | None:
         """Seconds since the control plane last confirmed the policy; None when it never did."""
         confirmed_at_s = self._adoption.confirmed_at_s
@@ -212,6 +224,15 @@ class PolicyClient:
     def load(self) -> None:
         """Put in force what the disk copy says for now; nothing when there is no usable copy."""
         self._adoption.load()
+
+    def succeed(self, predecessor: PolicyClient) -> None:
+        """Go on from where a client of the same service is that nobody runs any more.
+
+        What it has in force is verified and applied here too. A predecessor that never had a
+        policy, or none that is newer than what is in force, changes nothing.
+        """
+        self._clock.remember_skew(predecessor.skew_s)
+        self._adoption.succeed(predecessor.kept, predecessor.confirmed_at_s)
 
     def follow_schedule(self) -> float:
         """Apply the step whose time has come; returns the seconds until the next look."""

@@ -5,6 +5,7 @@ Shared by every transport of the process that calls it, so that they see one bre
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -85,6 +86,7 @@ class Dependency:
         self.clock = clock
         self.breaker = Breaker(policy.breaker, clock)
         self.budget = RetryBudget(policy.retry.budget, clock)
+        self.lock = threading.Lock()  # over the counters, for callers in several threads
         self.attempt_duration = metrics.client_attempt_duration.child(name)
         self.budget_exhausted = metrics.retry_budget_exhausted.child(name)
         self._metrics = metrics
@@ -134,14 +136,16 @@ class Dependency:
         return lambda: float(self.breaker.state is state)
 
 
+_making = threading.Lock()
 _known: WeakKeyDictionary[PolicySource, dict[str, Dependency]] = WeakKeyDictionary()
 
 
 def dependency_of(source: PolicySource, name: str, clock: Clock = monotonic_s) -> Dependency:
     """The dependency of this name that all transports of `source` share; made on first use."""
-    dependencies = _known.setdefault(source, {})
-    if name not in dependencies:
-        made = Dependency(name, source.policy.outbound.dependency(name), source.metrics, clock)
-        source.subscribe(lambda policy: made.retune(policy.outbound.dependency(name)))
-        dependencies[name] = made
-    return dependencies[name]
+    with _making:
+        dependencies = _known.setdefault(source, {})
+        if name not in dependencies:
+            made = Dependency(name, source.policy.outbound.dependency(name), source.metrics, clock)
+            source.subscribe(lambda policy: made.retune(policy.outbound.dependency(name)))
+            dependencies[name] = made
+        return dependencies[name]

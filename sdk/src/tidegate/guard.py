@@ -141,10 +141,11 @@ class Guard:
         routes: Iterable[str] = (),
         clock: Clock = monotonic_s,
         top_tenants: int = 20,
+        lifecycle: Lifecycle | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
         self.clock = clock
-        self.lifecycle = Lifecycle()
+        self.lifecycle = lifecycle or Lifecycle()
         self.tenants = TenantTally(self.metrics.tenant_requests, top_tenants)
         self.queue_wait = self.metrics.queue_wait.child()
         self._service = Limits()
@@ -202,9 +203,7 @@ class Guard:
     ) -> Refusal | None:
         """Take a place behind a gate that had none free; None means it was found."""
         if not gate.enforced:
-            reason = gate.enter_anyway()
-            if reason:
-                self._count_shadow(reason, endpoint, request)
+            self.enter_shadow_gate(gate, endpoint, request)
             return None
         started_s = self.clock()
         reason = await gate.wait((request.deadline_at_s or started_s) - started_s)
@@ -213,9 +212,27 @@ class Guard:
         self.queue_wait.observe(self.clock() - started_s)
         return None
 
+    def enter_shadow_gate(
+        self, gate: ConcurrencyGate, endpoint: Endpoint, request: RequestContext
+    ) -> None:
+        """Pass a full gate that only watches, and count what it would have done."""
+        reason = gate.enter_anyway()
+        if reason:
+            self._count_shadow(reason, endpoint, request)
+
     def count_refusal(self, reason: str, endpoint: Endpoint, request: RequestContext) -> None:
         """Count one request that was refused."""
         self.metrics.rejected.child(reason, endpoint.route, request.criticality.value).add()
+
+    def count_tenant(self, tenant: str, refusal: Refusal | None) -> None:
+        """Count one request of a tenant."""
+        series = self.tenants.series_of(tenant)
+        if refusal is None:
+            series.accepted.value += 1.0
+        elif refusal.reason == "tenant_rate":
+            series.limited.value += 1.0
+        else:
+            series.rejected.value += 1.0
 
     def _refuse_by_rate(
         self, endpoint: Endpoint, request: RequestContext, now_s: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from tidegate.errors import PolicyRejected
 from tidegate.policy import SAFE_DEFAULTS, Policy
@@ -16,9 +17,18 @@ Subscriber = Callable[[Policy], None]
 
 
 class InForce:
-    """Switches policies whole: every subscriber obeys the new one, or all keep the old."""
+    """Switches policies whole: every subscriber obeys the new one, or all keep the old.
 
-    def __init__(self, subscribers: Iterable[Subscriber] = ()) -> None:
+    Args:
+        switching: held while it switches, for those who must not meet it half way.
+    """
+
+    def __init__(
+        self,
+        subscribers: Iterable[Subscriber] = (),
+        switching: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._switching = contextlib.nullcontext() if switching is None else switching
         self.policy = SAFE_DEFAULTS
         self.publication: Publication | None = None
         self.etag: str | None = None
@@ -59,9 +69,10 @@ class InForce:
         step = publication.step_at(now_unix_s)
         if step.etag == self.etag:
             return
-        self._tell(step.policy)
-        self.policy = step.policy
-        self.etag = step.etag
+        with self._switching:
+            self._tell(step.policy)
+            self.policy = step.policy
+            self.etag = step.etag
         why = f" ({step.reason})" if step.reason else ""
         log.info("policy %s in force, sequence %d%s", step.etag, publication.sequence, why)
 

@@ -1,6 +1,8 @@
 """How an instance leaves: first it says it is not ready, then it refuses, then it is empty."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 
 from tidegate.policy import DrainPolicy
@@ -54,3 +56,32 @@ class Lifecycle:
         self.inflight -= 1
         if self.is_draining and self.inflight == 0:
             self._drained.set()
+
+
+class ThreadLifecycle(Lifecycle):
+    """The same for a service that works in threads; `lock` is held over every change."""
+
+    __slots__ = ("_emptied", "_lock")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__()
+        self._lock = lock
+        self._emptied = threading.Event()
+
+    def left(self) -> None:
+        """Note that one request is done; the last one ends the drain."""
+        super().left()
+        if self.is_draining and self.inflight == 0:
+            self._emptied.set()
+
+    def drain_in_thread(
+        self, policy: DrainPolicy, *, sleep: Callable[[float], object] = time.sleep
+    ) -> bool:
+        """As `drain`, blocking the thread that calls it."""
+        self.set_ready(False)
+        sleep(policy.not_ready_s)
+        with self._lock:
+            self.is_draining = True
+            if self.inflight == 0:
+                return True
+        return self._emptied.wait(policy.timeout_s)

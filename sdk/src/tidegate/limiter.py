@@ -6,6 +6,7 @@ loop. Both are retuned in place, so a policy change forgets neither tokens nor r
 
 import asyncio
 from collections import OrderedDict, deque
+from typing import Protocol
 
 from tidegate.policy import ConcurrencyPolicy, Mode, RatePolicy, TenantsPolicy
 
@@ -149,10 +150,23 @@ def _retuned(bucket: TokenBucket | None, rate: RatePolicy, now_s: float) -> Toke
     return bucket
 
 
+class Place(Protocol):
+    """What waits in a queue: an asyncio future, or in threads one of `concurrent.futures`."""
+
+    def done(self) -> bool:
+        """Whether it is over, because a place was given or because nobody waits any more."""
+        ...
+
+    def set_result(self, result: bool, /) -> None:
+        """Give it a place."""
+        ...
+
+
 class ConcurrencyGate:
     """At most `max` inside at once, and a bounded queue in which nobody waits long.
 
-    First come, first served. `enter_now` and `wait` give a place, `leave` returns it.
+    First come, first served. `enter_now` and `wait` give a place, `leave` returns it. In threads
+    `queue_up` and `withdraw` take the place of `wait`, all of it under a lock of the caller.
     """
 
     __slots__ = ("_max", "_queue_max", "_queue_timeout_s", "_waiters", "enforced", "inside")
@@ -160,7 +174,7 @@ class ConcurrencyGate:
     def __init__(self, policy: ConcurrencyPolicy) -> None:
         self.inside = 0
         self.enforced = True
-        self._waiters: deque[asyncio.Future[bool]] = deque()
+        self._waiters: deque[Place] = deque()
         self._max = self._queue_max = 0
         self._queue_timeout_s = 0.0
         self.retune(policy)
@@ -192,13 +206,12 @@ class ConcurrencyGate:
         Reasons: `concurrency` (there is no queue), `queue_full`, `queue_timeout`, and `deadline`
         when `at_most_s`, the time the request has left, ran out first.
         """
-        if len(self._waiters) >= self._queue_max:
-            return self._overflow()
         loop = asyncio.get_running_loop()
         place: asyncio.Future[bool] = loop.create_future()
-        self._waiters.append(place)
-        patience_s = min(self._queue_timeout_s, at_most_s)
-        timer = loop.call_later(patience_s, _give_up, place)
+        reason = self.queue_up(place)
+        if reason:
+            return reason
+        timer = loop.call_later(self.patience_s(at_most_s), _give_up, place)
         try:
             if await place:
                 return ""
@@ -209,8 +222,27 @@ class ConcurrencyGate:
             raise
         finally:
             timer.cancel()
-            if place in self._waiters:
-                self._waiters.remove(place)
+            self.withdraw(place)
+        return self.lateness(at_most_s)
+
+    def queue_up(self, place: Place) -> str:
+        """Wait for `place` to be given True; return why there is no room, or nothing."""
+        if len(self._waiters) >= self._queue_max:
+            return self._overflow()
+        self._waiters.append(place)
+        return ""
+
+    def withdraw(self, place: Place) -> None:
+        """Wait no more; nothing happens when the place was given already."""
+        if place in self._waiters:
+            self._waiters.remove(place)
+
+    def patience_s(self, at_most_s: float) -> float:
+        """How long to wait for a place, for a request that has `at_most_s` left."""
+        return min(self._queue_timeout_s, at_most_s)
+
+    def lateness(self, at_most_s: float) -> str:
+        """Why a request with `at_most_s` left waited in vain."""
         return "deadline" if at_most_s < self._queue_timeout_s else "queue_timeout"
 
     def leave(self) -> None:

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from tidegate.asgi import AsgiApp, Receive, Scope, Send, answer
+from tidegate.asgi import AsgiApp, Headers, Receive, Scope, Send, answer
 from tidegate.series import CONTENT_TYPE, AnyFamily, Family, counter, gauge, histogram, text_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
+METRICS_HEADERS: Headers = [
+    (b"content-type", CONTENT_TYPE.encode()),
+    (b"cache-control", b"no-store"),
+]
 CONFIG_TRANSPORTS = ("stream", "long_poll", "poll")
 BREAKER_STATES = ("closed", "open", "half_open", "forced_open", "disabled")
 
@@ -142,8 +146,7 @@ def metrics_asgi_app(metrics: Metrics) -> AsgiApp:
 
 async def answer_metrics(metrics: Metrics, send: Send) -> None:
     """Answer one scrape."""
-    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"cache-control", b"no-store")]
-    await answer(send, 200, headers, metrics.text())
+    await answer(send, 200, METRICS_HEADERS, metrics.text())
 
 
 class _RegistryView:

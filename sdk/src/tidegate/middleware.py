@@ -6,35 +6,28 @@ deadline. Every refusal is problem+json with `Retry-After`, and every response h
 """
 
 import asyncio
-import os
-import re
 from collections.abc import Awaitable, Iterable
 
 from tidegate.asgi import AsgiApp, Message, Receive, Scope, Send, answer
 from tidegate.clock import Clock, monotonic_s
 from tidegate.context import (
     CRITICALITY_HEADER,
-    DEADLINE_HEADER,
-    REQUEST_ID_HEADER,
     TENANT_HEADER,
     RequestContext,
     enter_request,
     leave_request,
 )
-from tidegate.deadline import Deadline, parse_deadline_ms
+from tidegate.deadline import Deadline
 from tidegate.dependency import PolicySource
 from tidegate.guard import Endpoint, Guard
 from tidegate.health import HEALTH_PATHS, answer_health
+from tidegate.inbound_request import DEADLINE, ID_HEADER, read_request
 from tidegate.limiter import ConcurrencyGate
 from tidegate.metrics import Metrics
 from tidegate.refusals import Refusal
 from tidegate.routes import OTHER_ROUTE
-from tidegate.shedding import parse_criticality
 
-MAX_TENANT_LENGTH = 64
 CLIENT_CLOSED_REQUEST = 499
-
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class TidegateMiddleware:
@@ -69,7 +62,7 @@ class TidegateMiddleware:
         self._tenant_header = tenant_header.lower().encode()
         self._criticality_header = criticality_header.lower().encode()
         self._wanted = frozenset(
-            (self._tenant_header, self._criticality_header, _ID_HEADER, _DEADLINE_HEADER)
+            (self._tenant_header, self._criticality_header, ID_HEADER, DEADLINE)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,7 +106,7 @@ class TidegateMiddleware:
             lifecycle.left()
             self._record(scope, endpoint, exchange.status or 500, guard.clock() - started_s)
             if request.tenant:
-                _count_tenant(guard, request.tenant, refusal)
+                guard.count_tenant(request.tenant, refusal)
 
     async def _run(
         self,
@@ -148,12 +141,13 @@ class TidegateMiddleware:
     def _read(self, scope: Scope, endpoint: Endpoint, now_s: float) -> RequestContext:
         wanted = self._wanted
         found = {name: value for name, value in scope["headers"] if name in wanted}
-        criticality = found.get(self._criticality_header)
-        return RequestContext(
-            _request_id(found.get(_ID_HEADER)),
-            now_s + _deadline_ms(found.get(_DEADLINE_HEADER), endpoint) / 1000.0,
-            (parse_criticality(criticality) if criticality else None) or endpoint.criticality,
-            found.get(self._tenant_header, b"").decode("latin-1")[:MAX_TENANT_LENGTH],
+        return read_request(
+            endpoint,
+            now_s,
+            request_id=found.get(ID_HEADER),
+            deadline=found.get(DEADLINE),
+            criticality=found.get(self._criticality_header),
+            tenant=found.get(self._tenant_header, b""),
         )
 
     def _record(self, scope: Scope, endpoint: Endpoint, status: int, duration_s: float) -> None:
@@ -164,10 +158,6 @@ class TidegateMiddleware:
                 endpoint = self.guard.unmatched(scope["method"], template)
         found = endpoint.durations.get(status) or endpoint.duration_of(status)
         found.observe(duration_s)
-
-
-_ID_HEADER = REQUEST_ID_HEADER.lower().encode()
-_DEADLINE_HEADER = DEADLINE_HEADER.lower().encode()
 
 
 class _Exchange:
@@ -184,7 +174,7 @@ class _Exchange:
         """Pass a message of the handler on; not a coroutine itself, to save a frame."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (_ID_HEADER, self._id.encode())]
+            message["headers"] = [*message.get("headers", ()), (ID_HEADER, self._id.encode())]
         return self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
@@ -203,27 +193,6 @@ def _guard_of(
     return guard
 
 
-def _request_id(presented: bytes | None) -> str:
-    if presented is not None and _REQUEST_ID.fullmatch(presented):
-        return presented.decode("ascii")
-    return os.urandom(16).hex()
-
-
-def _deadline_ms(presented: bytes | None, endpoint: Endpoint) -> float:
-    asked_ms = parse_deadline_ms(presented) if presented is not None else None
-    return endpoint.deadline_ms if asked_ms is None else asked_ms
-
-
 def _leave(gates: tuple[ConcurrencyGate, ...], entered: int) -> None:
     for gate in gates[:entered]:
         gate.leave()
-
-
-def _count_tenant(guard: Guard, tenant: str, refusal: Refusal | None) -> None:
-    series = guard.tenants.series_of(tenant)
-    if refusal is None:
-        series.accepted.value += 1.0
-    elif refusal.reason == "tenant_rate":
-        series.limited.value += 1.0
-    else:
-        series.rejected.value += 1.0

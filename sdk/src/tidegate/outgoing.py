@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import httpx
 
@@ -12,6 +12,7 @@ from tidegate.deadline import Deadline
 from tidegate.errors import DeadlineExceeded
 
 _DEADLINE = DEADLINE_HEADER.lower().encode()
+_SHORTEST_S = 0.001
 _TIMEOUTS = ("connect", "read", "write", "pool")
 
 
@@ -39,12 +40,54 @@ def add_context_headers(request: httpx.Request, now_s: float) -> None:
 def limit_timeouts(request: httpx.Request, connect_s: float, limit_s: float) -> None:
     """Cap what the caller asked for: waiting for a connection, connecting, and each read."""
     asked = request.extensions.get("timeout") or {}
+    if isinstance(asked, ShrinkingTimeouts):  # of the attempt before, which has used them up
+        asked = asked.caps
     caps = (min(connect_s, limit_s), limit_s, limit_s, min(connect_s, limit_s))
     timeouts = {}
     for name, cap_s in zip(_TIMEOUTS, caps, strict=True):
         asked_s = asked.get(name)
         timeouts[name] = cap_s if asked_s is None or asked_s > cap_s else asked_s
     request.extensions["timeout"] = timeouts
+
+
+class ShrinkingTimeouts(Mapping[str, float]):
+    """httpx timeouts that never reach beyond an instant, whenever they are looked up.
+
+    Nothing can cancel a call in a thread. But httpcore looks the timeouts up anew for each of its
+    steps (pool, connect, write, read), so the steps together keep one limit. What no timeout can
+    bound is a head that comes in drips: each of them starts the read anew.
+    """
+
+    def __init__(self, caps: Mapping[str, float], ends_at_s: float, clock: Clock) -> None:
+        self._caps = caps
+        self._ends_at_s: float | None = ends_at_s
+        self._clock = clock
+
+    def __getitem__(self, name: str) -> float:
+        cap_s = self._caps[name]
+        if self._ends_at_s is None:
+            return cap_s
+        # Zero would mean not to wait at all, which sockets report as another error.
+        return max(_SHORTEST_S, min(cap_s, self._ends_at_s - self._clock()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._caps)
+
+    def __len__(self) -> int:
+        return len(self._caps)
+
+    @property
+    def caps(self) -> Mapping[str, float]:
+        """The timeouts that nothing has shrunk."""
+        return self._caps
+
+    def end_in(self, seconds: float) -> None:
+        """Reach no further than this from now."""
+        self._ends_at_s = self._clock() + seconds
+
+    def end_at(self, at_s: float | None) -> None:
+        """Reach up to this instant; None leaves the caps alone."""
+        self._ends_at_s = at_s
 
 
 def is_replayable(request: httpx.Request) -> bool:
@@ -85,3 +128,34 @@ class DeadlineStream(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the body, read or not."""
         await self._body.aclose()
+
+
+class SyncDeadlineStream(httpx.SyncByteStream):
+    """As `DeadlineStream`, for a body that is read in a thread: looked at between its chunks."""
+
+    def __init__(
+        self, body: httpx.SyncByteStream, deadline_at_s: float, clock: Clock, dependency: str
+    ) -> None:
+        self._body = body
+        self._deadline_at_s = deadline_at_s
+        self._clock = clock
+        self._dependency = dependency
+
+    def __iter__(self) -> Iterator[bytes]:
+        chunks = iter(self._body)
+        while True:
+            try:
+                chunk = next(chunks, None)
+            except httpx.TimeoutException as problem:
+                if self._clock() < self._deadline_at_s:
+                    raise
+                raise DeadlineExceeded(self._dependency) from problem
+            if chunk is None:
+                return
+            if self._clock() >= self._deadline_at_s:
+                raise DeadlineExceeded(self._dependency)
+            yield chunk
+
+    def close(self) -> None:
+        """Close the body, read or not."""
+        self._body.close()

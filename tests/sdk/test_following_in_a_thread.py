@@ -1,0 +1,223 @@
+"""The client for services in threads: against a real port, across restarts and forks."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sdk.real_plane import RealPlane, real_plane
+from tidegate import (
+    SAFE_DEFAULTS,
+    Policy,
+    SyncPolicyClient,
+    TidegateWsgiMiddleware,
+    sync_http_client,
+)
+
+
+@pytest.fixture
+def plane() -> Iterator[RealPlane]:
+    with real_plane() as plane:
+        yield plane
+
+
+def client_of(plane: RealPlane, state_dir: Path | None = None, **options: Any) -> SyncPolicyClient:
+    return SyncPolicyClient(
+        plane.url, "prod", "checkout", "tgs_x", instance_id="web-1", state_dir=state_dir, **options
+    )
+
+
+def level(client: SyncPolicyClient) -> int:
+    return client.policy.inbound.shedding.level
+
+
+@pytest.mark.parametrize("transport", ["stream", "long_poll"])
+def test_a_policy_reaches_a_thread_and_is_acknowledged(plane: RealPlane, transport: str) -> None:
+    with client_of(plane, transport=transport) as client:
+        assert client.sequence == 7
+        plane.publish(8, shed_level=2)
+        plane.wait_until_applied("web-1", 8)
+
+        assert (level(client), client.etag, client.transport) == (2, "8-0-aa", transport)
+        assert client.age_s is not None
+        assert (client.rejected, client.is_stale, client.is_running) == (None, False, True)
+
+
+def test_where_streams_are_refused_it_goes_on_by_long_poll(plane: RealPlane) -> None:
+    plane.takes_streams = False
+
+    with client_of(plane) as client:
+        plane.wait_until_applied("web-1", 7)
+        plane.publish(8, shed_level=1)
+        plane.wait_until_applied("web-1", 8)
+
+        assert client.transport == "long_poll"
+
+
+def test_stopping_ends_the_thread_and_its_stream_and_keeps_the_policy(plane: RealPlane) -> None:
+    client = client_of(plane)
+    client.start()
+    client.start()
+    plane.publish(8, shed_level=2)
+    plane.wait_until_applied("web-1", 8)
+
+    client.stop()
+    client.stop()
+
+    assert not client.is_running
+    assert "tidegate" not in [thread.name for thread in threading.enumerate()]
+    assert (level(client), client.instance_id) == (2, "web-1")
+    with plane.changed:
+        assert plane.changed.wait_for(lambda: plane.streams_open == 0, 10)
+
+
+def test_it_can_be_started_again(plane: RealPlane) -> None:
+    client = client_of(plane)
+    client.start()
+    client.stop()
+    plane.publish(8, shed_level=2)
+
+    with client:
+        plane.wait_until_applied("web-1", 8)
+
+        assert level(client) == 2
+
+
+def test_without_a_control_plane_it_starts_in_time_on_safe_defaults() -> None:
+    with SyncPolicyClient("http://127.0.0.1:1", "prod", "checkout", "tgs_x") as client:
+        assert client.policy is SAFE_DEFAULTS
+        assert client.sequence is None
+
+
+def test_who_subscribes_late_is_told_what_is_in_force(plane: RealPlane) -> None:
+    seen: list[int] = []
+    with client_of(plane) as client:
+        client.subscribe(lambda policy: seen.append(policy.inbound.shedding.level))
+        plane.publish(8, shed_level=2)
+        plane.wait_until_applied("web-1", 8)
+
+    assert seen[:2] == [0, 2]
+
+
+def test_a_policy_that_a_subscriber_cannot_obey_is_rejected(plane: RealPlane) -> None:
+    def refuse(policy: Policy) -> None:
+        if policy.inbound.shedding.level == 3:
+            raise ValueError("not for us")
+
+    with client_of(plane) as client:
+        client.subscribe(refuse)
+        plane.publish(8, shed_level=3)
+        plane.publish(9, shed_level=1)
+        plane.wait_until_applied("web-1", 9)
+
+        assert level(client) == 1
+
+
+def test_a_whole_service_in_threads_obeys_what_is_published(plane: RealPlane) -> None:
+    with client_of(plane) as client:
+        calls = sync_http_client(
+            client, "payments", "http://payments", wrapped=httpx.MockTransport(_fine)
+        )
+
+        def app(environ: dict[str, object], start_response: object) -> list[bytes]:
+            return [calls.get("/charge").content]
+
+        service = TidegateWsgiMiddleware(app, client)
+        assert service.guard.policy.inbound.shedding.level == 0
+        plane.publish(8, shed_level=2)
+        plane.wait_until_applied("web-1", 8)
+
+        assert service.guard.policy.inbound.shedding.level == 2
+        assert calls.get("/charge").status_code == 200
+
+
+def _fine(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200)
+
+
+def test_a_client_that_nobody_holds_any_more_is_gone(plane: RealPlane) -> None:
+    client = client_of(plane)
+    client.start()
+    gone = weakref.ref(client)
+
+    del client
+    gc.collect()
+
+    assert gone() is None
+    assert "tidegate" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_options_that_make_no_sense_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="transport: expected one of"):
+        SyncPolicyClient("http://x", "prod", "checkout", "tgs_x", transport="pigeon")
+
+
+FORKING = """
+import os, sys, threading
+import tidegate
+
+url, state_dir = sys.argv[1:]
+client = tidegate.SyncPolicyClient(
+    url, "prod", "checkout", "tgs_x", instance_id="web", state_dir=state_dir
+)
+guarded = tidegate.TidegateWsgiMiddleware(lambda environ, start_response: [], client)
+client.start()
+assert client.sequence == 7, client.sequence
+
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        # The policy is in force from the first moment on; then the child follows by itself.
+        assert client.sequence == 7 and client.is_running, client.sequence
+        assert client.instance_id == f"web-{os.getpid()}", client.instance_id
+        break
+    children.append(child)
+
+print(client.instance_id, flush=True)
+changed = threading.Event()
+client.subscribe(lambda policy: policy.inbound.shedding.level == 2 and changed.set())
+assert changed.wait(20), "the policy never came"
+assert guarded.guard.policy.inbound.shedding.level == 2
+# The parent's end of stdin is closed when every instance has said that it applied it.
+sys.stdin.read()
+client.stop()
+if len(children) < 3:
+    os._exit(0)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+"""
+
+
+def test_forked_children_follow_by_themselves_with_an_identity_of_their_own(
+    plane: RealPlane, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", FORKING, plane.url, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        try:
+            instances = {process.stdout.readline().strip() for _ in range(4)}
+            for instance in instances:
+                plane.wait_until_applied(instance, 7, within_s=20)
+            plane.publish(8, shed_level=2)
+            for instance in instances:
+                plane.wait_until_applied(instance, 8, within_s=20)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0, errors
+    assert len(instances) == 4
