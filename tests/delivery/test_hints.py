@@ -8,7 +8,8 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
-from controlplane.delivery.services.hints import HintListener
+from controlplane.delivery.services.hints import CHANNELS, HintListener
+from controlplane.kernel.channels import Channel
 from tests.delivery.builders import VirtualTimeLoop, run_virtually
 
 SUBSCRIBED = {"type": "subscribe"}
@@ -68,6 +69,10 @@ def test_each_message_and_each_connect_is_a_hint() -> None:
         assert count == 4
 
     run_virtually(story)
+
+
+def test_whatever_delivery_serves_or_trusts_is_listened_for() -> None:
+    assert {Channel.PUBLISHED, Channel.TOKENS, Channel.SIGNING_KEYS} <= set(CHANNELS)
 
 
 def test_losing_and_finding_the_connection_is_logged_once_each() -> None:

@@ -184,6 +184,27 @@ def test_a_key_that_does_not_open_is_said_once_and_not_used(tmp_path: Path) -> N
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("damage", [[{"kid": "x"}], ["x"], [None], 7])
+def test_a_damaged_key_keeps_neither_policies_nor_other_keys_away(
+    tmp_path: Path, damage: Any
+) -> None:
+    publication_row(3)
+    first = ensure_signing_key(actor=ADMIN, now=NOW)
+    second = rotate_signing_key(actor=ADMIN, reason="yearly", lead=LEAD, now=NOW)
+    SigningKey.objects.filter(pk=second.pk).update(endorsements=damage)
+    node = make_node(tmp_path, Clock())
+
+    with capture_logs() as lines:
+        for _ in range(3):
+            node.feed.load()
+
+    assert node.kid == first.kid
+    assert [row["kid"] for row in node.listed] == [first.kid]
+    assert node.plane.store.find_slot("prod", "checkout") is not None
+    assert [line["event"] for line in lines].count("signing_key.unreadable") == 1
+
+
+@pytest.mark.django_db
 def test_a_node_that_loses_its_key_stops_signing(tmp_path: Path) -> None:
     """The announced key was sealed by a node with another secret."""
     first = ensure_signing_key(actor=ADMIN, now=NOW)

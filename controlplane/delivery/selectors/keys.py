@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from django.db.models import Count, Max, Q
 
 from controlplane.delivery.domain.keyring import AnnouncedKey, Endorsement, active_key, status_of
@@ -12,6 +13,8 @@ from controlplane.delivery.models import SigningKey
 from controlplane.kernel.errors import NotFound
 
 MAX_ANNOUNCED_KEYS = 64
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,16 @@ def list_announced_keys() -> list[AnnouncedKey]:
     """Return the newest 64 signing keys that were not withdrawn, oldest first; one query.
 
     Clients read no longer list; after that many rotations nobody should pin the first any more.
+    A row that somebody damaged by hand is said and left out: it must not stop the others.
     """
     newest = SigningKey.objects.filter(withdrawn_at=None).order_by("-id")[:MAX_ANNOUNCED_KEYS]
-    return [_announced(key) for key in reversed(newest)]
+    announced = []
+    for key in reversed(newest):
+        try:
+            announced.append(_announced(key))
+        except (KeyError, TypeError) as error:
+            logger.error("signing_key.unreadable", kid=key.kid, error=repr(error))
+    return announced
 
 
 def list_signing_keys(*, now: datetime) -> list[SigningKeyRow]:
@@ -92,5 +102,7 @@ def _announced(key: SigningKey) -> AnnouncedKey:
         x=key.x,
         active_from_unix=key.active_from.timestamp(),
         sealed=key.sealed_private,
-        endorsements=tuple(Endorsement(**entry) for entry in key.endorsements),
+        endorsements=tuple(
+            Endorsement(entry["kid"], entry["signature"]) for entry in key.endorsements
+        ),
     )
