@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from openfeature import api
 from openfeature.client import OpenFeatureClient
 from openfeature.contrib.provider.ofrep import OFREPProvider
@@ -184,3 +185,30 @@ def test_a_provider_that_asks_too_often_waits_as_long_as_it_is_told() -> None:
     assert "Rate limited" in str(refused[0].error_message)
     assert "evaluation paused due to TooManyRequests" in str(refused[-1].error_message)
     assert provider.retry_after is not None
+
+
+def test_a_provider_that_polls_is_sent_the_flags_only_when_they_changed(
+    here: World, served: Served
+) -> None:
+    """What polling providers do (there is none in Python): all flags, on the tag they have."""
+    headers = {"Authorization": f"Bearer {CHECKOUT_TOKEN}", "Tidegate-Instance": "web-1"}
+    with requests.Session() as session:
+
+        def poll(tag: str | None) -> requests.Response:
+            condition = {} if tag is None else {"If-None-Match": tag}
+            return session.post(
+                f"{served.url}/ofrep/v1/evaluate/flags",
+                json={"context": {"targetingKey": "user-7"}},
+                headers={**headers, **condition},
+                timeout=5,
+            )
+
+        first = poll(None)
+        again = poll(first.headers["ETag"])
+        shed(here, served, 1, sequence=8)
+        changed = poll(first.headers["ETag"])
+
+    assert [first.status_code, again.status_code, changed.status_code] == [200, 304, 200]
+    assert again.content == b""
+    assert first.json()["flags"][0]["value"] is True
+    assert changed.json()["flags"][0]["value"] is False
