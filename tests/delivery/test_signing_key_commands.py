@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -40,6 +42,18 @@ def test_a_key_is_listed_rotated_and_withdrawn() -> None:
     assert AuditEntry.objects.get(action="signing_key.rotated").actor == "command line"
 
 
+def test_keys_are_resealed_with_the_present_secret(tmp_path: Path, settings: Any) -> None:
+    ensure_signing_key(actor=ADMIN, now=utc_now())
+    old = tmp_path / "old"
+    old.write_text(settings.TIDEGATE_SIGNING_SECRET + "\n")
+    settings.TIDEGATE_SIGNING_SECRET = "n" * 64
+
+    said = say("reseal", "--old-secret-file", str(old), "--reason", "leaked")
+
+    assert said == "1 key sealed with the present secret\n"
+    assert "signs from" in say("rotate", "--reason", "now it can endorse")
+
+
 def test_without_a_key_the_list_says_who_makes_one() -> None:
     assert "first delivery process" in say("list")
 
@@ -51,6 +65,7 @@ def test_without_a_key_the_list_says_who_makes_one() -> None:
         (["rotate", "--reason", "x", "--lead-s", "1e300"], "must be a number of seconds"),
         (["rotate", "--reason", "x", "--lead-s", "nan"], "must be a number of seconds"),
         (["rotate", "--reason", "x", "--lead-s", "1"], "lead must be 2 minutes to 30 days"),
+        (["reseal", "--old-secret-file", "/nowhere", "--reason", "x"], "cannot be read"),
         (["withdraw", "unknown", "--reason", "x"], "no signing key 'unknown'"),
     ],
 )

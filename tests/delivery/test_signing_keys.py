@@ -20,6 +20,7 @@ from controlplane.delivery.selectors import (
 )
 from controlplane.delivery.services.signing_keys import (
     ensure_signing_key,
+    reseal_signing_keys,
     rotate_signing_key,
     withdraw_signing_key,
 )
@@ -267,6 +268,39 @@ def test_withdrawing_twice_or_an_unknown_key_is_refused(now: datetime) -> None:
 
 
 @pytest.mark.django_db
+def test_keys_are_sealed_with_a_new_secret_and_stay_the_same(now: datetime, settings: Any) -> None:
+    first = ensure_signing_key(actor=ADMIN, now=now)
+    rotate(now)
+    old_secret, settings.TIDEGATE_SIGNING_SECRET = settings.TIDEGATE_SIGNING_SECRET, SECRET
+    before = list_announced_keys()
+
+    counts = [
+        reseal_signing_keys(actor=ADMIN, old_secret=old_secret, reason="leaked", now=now)
+        for _ in range(2)
+    ]
+
+    after = list_announced_keys()
+    assert counts == [2, 0]
+    assert [(key.kid, key.endorsements) for key in after] == [
+        (key.kid, key.endorsements) for key in before
+    ]
+    assert [Seal(SECRET).open(key.sealed, key.kid).x for key in after] == [key.x for key in before]
+    assert AuditEntry.objects.filter(action="signing_key.resealed", reason="leaked").count() == 2
+    assert first.kid == after[0].kid
+
+
+@pytest.mark.django_db
+def test_a_secret_that_opens_nothing_reseals_nothing(now: datetime, settings: Any) -> None:
+    first = ensure_signing_key(actor=ADMIN, now=now)
+    settings.TIDEGATE_SIGNING_SECRET = SECRET
+
+    with pytest.raises(InvalidInput, match="opens not all keys"):
+        reseal_signing_keys(actor=ADMIN, old_secret="w" * 64, reason="leaked", now=now)
+
+    assert SigningKey.objects.get().sealed_private == first.sealed_private
+
+
+@pytest.mark.django_db
 def test_only_an_admin_may_touch_signing_keys(now: datetime) -> None:
     with pytest.raises(Forbidden):
         ensure_signing_key(actor=OPERATOR, now=now)
@@ -276,6 +310,8 @@ def test_only_an_admin_may_touch_signing_keys(now: datetime) -> None:
         rotate(now, actor=OPERATOR)
     with pytest.raises(Forbidden):
         withdraw_signing_key(actor=OPERATOR, kid=first.kid, reason="x", now=now)
+    with pytest.raises(Forbidden):
+        reseal_signing_keys(actor=OPERATOR, old_secret=SECRET, reason="x", now=now)
 
 
 @pytest.mark.django_db

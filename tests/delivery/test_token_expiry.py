@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 
 from controlplane.delivery.hotpath.auth import TokenRecord, TokenTable
 from controlplane.delivery.services.feed import Feed
-from tests.delivery.builders import NOW, VirtualTimeLoop, make_plane, run_virtually, token_record
+from tests.delivery.builders import (
+    CHECKOUT_TOKEN,
+    NOW,
+    Client,
+    VirtualTimeLoop,
+    begin,
+    make_plane,
+    run_virtually,
+    token_record,
+)
+from tests.delivery.test_streams import stream
 
 A, B = "tgs_" + "a" * 43, "tgs_" + "b" * 43
 START = NOW.timestamp()
@@ -81,6 +92,32 @@ def test_who_waits_with_a_token_is_woken_the_moment_it_expires(tmp_path: Path) -
 
     assert key == ("prod", "checkout")
     assert at_s == pytest.approx(30, abs=0.01)
+
+
+def test_a_rotation_ends_what_the_old_token_holds_when_its_grace_is_over(tmp_path: Path) -> None:
+    """The poll and the stream began when the token was to live for ever."""
+
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane, poll = make_plane(clock=loop.wall_unix), Client()
+        feed = Feed(
+            plane.store, plane.tokens, plane.reports, redis_url="redis://127.0.0.1:1",
+            snapshot_file=tmp_path / "snapshots.json", clock=loop.wall_unix,
+        )  # fmt: skip
+        expiring_on_time = asyncio.create_task(feed._expire_forever())
+        begin(plane, poll, headers={"If-None-Match": '"7-0-9f3c"', "Prefer": "wait=60"})
+        async with stream(plane) as opened:
+            ends = loop.wall_unix() + 20
+            plane.tokens.replace([token_record(CHECKOUT_TOKEN, "checkout", expires_at_unix=ends)])
+            await asyncio.sleep(19.9)
+            held = plane.config.held_count
+            await asyncio.sleep(0.2)
+
+            assert (held, plane.config.held_count) == (2, 0)
+            assert poll.reply().json["detail"] == "the token has expired"
+            assert json.loads(opened.events()[-1]["data"])["reason"] == "revoked"
+        expiring_on_time.cancel()
+
+    run_virtually(story)
 
 
 @pytest.mark.parametrize("committed_s", [0.0, 0.1, 0.39, 0.41, 1.0, 1.3999, 1.41])

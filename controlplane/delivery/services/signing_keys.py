@@ -142,6 +142,32 @@ def withdraw_signing_key(*, actor: Actor, kid: str, reason: str, now: datetime) 
     return Withdrawal(withdrawn, active, endorsed_by)
 
 
+def reseal_signing_keys(*, actor: Actor, old_secret: str, reason: str, now: datetime) -> int:
+    """Seal every private key with the present secret instead of `old_secret`; return how many.
+
+    The keys stay the same, so no client notices. Nodes that run hold their keys open; each opens
+    them with the new secret when it is next started with it. Keys that are sealed with the present
+    secret already are left alone, so that it can be repeated.
+
+    Raises:
+        Forbidden: the actor may not manage signing keys.
+        InvalidInput: a bad reason, or neither secret opens one of the keys; nothing was changed.
+    """
+    actor.require("signing_key.manage")
+    why = checked_reason(reason)
+    present, old = _seal(), Seal(old_secret)
+    with transaction.atomic():
+        closed = [key for key in _locked_keys() if not _opens(present, key)]
+        try:
+            resealed = [(key, old.open(key.sealed_private, key.kid)) for key in closed]
+        except CannotOpen as problem:
+            raise InvalidInput(f"the old secret opens not all keys: {problem}") from None
+        for key, private in resealed:
+            SigningKey.objects.filter(pk=key.pk).update(sealed_private=present.close(private))
+            _record(actor, "signing_key.resealed", key, why, now)
+    return len(resealed)
+
+
 def _active_after(withdrawn: SigningKey, left: list[SigningKey], now: datetime) -> SigningKey:
     """Return the key that signs from now on, changing what the withdrawal makes necessary."""
     for key in left:
@@ -194,6 +220,14 @@ def _opened(keys: list[SigningKey]) -> list[PrivateKey]:
         except CannotOpen:
             continue  # such a key cannot endorse; that none can is refused by who needs one
     return opened
+
+
+def _opens(seal: Seal, key: SigningKey) -> bool:
+    try:
+        seal.open(key.sealed_private, key.kid)
+    except CannotOpen:
+        return False
+    return True
 
 
 def _seal() -> Seal:

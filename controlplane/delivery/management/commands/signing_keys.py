@@ -1,8 +1,9 @@
-"""`manage.py signing_keys list|rotate|withdraw`: the keys that sign what is delivered."""
+"""`manage.py signing_keys list|rotate|withdraw|reseal`: the keys that sign what is delivered."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,6 +12,7 @@ from controlplane.access.domain.actors import system_actor
 from controlplane.delivery.selectors import list_signing_keys
 from controlplane.delivery.services.signing_keys import (
     DEFAULT_LEAD,
+    reseal_signing_keys,
     rotate_signing_key,
     withdraw_signing_key,
 )
@@ -36,6 +38,11 @@ class Command(BaseCommand):
         withdraw = actions.add_parser("withdraw", help="a key is compromised: stop using it now")
         withdraw.add_argument("kid")
         withdraw.add_argument("--reason", required=True)
+        reseal = actions.add_parser(
+            "reseal", help="seal the private keys with the present TIDEGATE_SIGNING_SECRET_FILE"
+        )
+        reseal.add_argument("--old-secret-file", required=True, type=Path, metavar="FILE")
+        reseal.add_argument("--reason", required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -72,3 +79,17 @@ class Command(BaseCommand):
             now=utc_now(),
         )
         self.stdout.write(f"{done.active.kid} signs now. {done.consequence}")
+
+    def _reseal(self, options: dict[str, Any]) -> None:
+        path = options["old_secret_file"]
+        try:
+            old_secret = path.read_text().strip()
+        except OSError as error:
+            raise CommandError(f"--old-secret-file {path} cannot be read: {error}") from None
+        count = reseal_signing_keys(
+            actor=system_actor("command line"),
+            old_secret=old_secret,
+            reason=options["reason"],
+            now=utc_now(),
+        )
+        self.stdout.write(f"{count} key{'' if count == 1 else 's'} sealed with the present secret")
