@@ -32,6 +32,8 @@ class Echo:
     max_body_bytes = 1_000
 
     def answer(self, request: Request) -> Answer:
+        if request.path == "/echo/defect":
+            raise RuntimeError("a defect")
         length = (b"content-length", str(len(request.body)).encode())
         return Answer(200, (length,), request.body)
 
@@ -334,6 +336,20 @@ async def test_what_is_no_request_is_answered_once_and_the_connection_ends(
         assert said.count(b"HTTP/1.1 ") == 1
         assert json.loads(said.split(b"\r\n\r\n", 1)[1])["status"] == status
         assert served.wire.all == set()
+
+
+async def test_a_defect_of_ours_is_said_and_the_connection_goes_on() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        with capture_logs() as lines:
+            writer.write(b"GET /echo/defect HTTP/1.1\r\nHost: x\r\n\r\n")
+            status, _, body = await read_answer(reader)
+        writer.write(KNOWN.encode())
+
+        assert (status, json.loads(body)["code"]) == (500, "internal-error")
+        assert [line["event"] for line in lines] == ["request.failed"]
+        assert (await read_answer(reader))[0] == 304
+        writer.close()
 
 
 async def test_garbage_is_logged_once_however_often_it_comes() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import structlog
+
 from controlplane.delivery.hotpath.app import ConfigApp
 from controlplane.delivery.hotpath.health import PATHS as HEALTH_PATHS
 from controlplane.delivery.hotpath.health import health_answer
@@ -14,6 +16,9 @@ from controlplane.delivery.hotpath.requests import Adapter, Client, Held, Reques
 CONFIG_PREFIX = "/config/"
 NO_BODY_BYTES = 1024
 """How much body is read and ignored where none is expected."""
+
+
+logger = structlog.get_logger(__name__)
 
 
 class DeliveryPlane:
@@ -66,6 +71,8 @@ class DeliveryPlane:
                 answer = self.config.respond(poll, client)
         except Refusal as refusal:
             answer = problem_answer(refusal)
+        except Exception:
+            answer = _defect(request.path)
         return self._counted(answer), poll
 
     def respond_again(self, poll: Poll, client: Client) -> Answer | Held:
@@ -74,6 +81,8 @@ class DeliveryPlane:
             return self._counted(self.config.respond_again(poll, client))
         except Refusal as refusal:
             return self._counted(problem_answer(refusal))
+        except Exception:
+            return self._counted(_defect(f"{poll.slot.key}"))
 
     def count(self, status: int) -> None:
         """Count an answer that was given later, or by the server itself."""
@@ -95,3 +104,9 @@ class DeliveryPlane:
         if isinstance(answer, Answer):
             self.count(answer.status)
         return answer
+
+
+def _defect(path: str) -> Answer:
+    """The answer when we fail ourselves: the client is told so, and so is whoever reads the log."""
+    logger.exception("request.failed", path=path)
+    return problem_answer(Refusal(500, "internal-error", "this node failed to answer; try again"))
