@@ -1,4 +1,7 @@
-"""The SDK's client against the real config API, in one process and in virtual time."""
+"""The SDK's client against the real config API, in one process and in virtual time.
+
+Each story is told twice: by stream and by long-poll.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import asyncio
 import copy
 from typing import Any
 
-import httpx
+import pytest
 
 from controlplane.policies.domain.schema import builtin_policy
+from tests.contracts.asgi_streaming import StreamingAsgiTransport
 from tests.delivery.builders import (
     CHECKOUT_TOKEN,
     NEWCOMER_TOKEN,
@@ -17,9 +21,11 @@ from tests.delivery.builders import (
     make_plane,
     run_virtually,
     snapshot,
+    token_record,
 )
 from tidegate import PolicyClient
 from tidegate.client import Surroundings
+from tidegate.control_plane import Token
 
 
 def policy(shed_level: int) -> dict[str, Any]:
@@ -31,26 +37,27 @@ def policy(shed_level: int) -> dict[str, Any]:
 class Fleet:
     """One service's clients and the control plane they follow."""
 
-    def __init__(self, loop: VirtualTimeLoop, plane: Plane) -> None:
+    def __init__(self, loop: VirtualTimeLoop, plane: Plane, transport: str) -> None:
         self._loop = loop
+        self._transport = transport
         self.plane = plane
         self.applied: list[tuple[float, int]] = []  # (virtual seconds, shed level)
 
-    def client(self, service: str = "checkout", token: str = CHECKOUT_TOKEN) -> PolicyClient:
+    def client(self, service: str = "checkout", token: Token = CHECKOUT_TOKEN) -> PolicyClient:
         return PolicyClient(
             "http://tidegate",
             "prod",
             service,
             token,
             instance_id=f"{service}-1",
-            transport="long_poll",  # httpx.ASGITransport hands a body over when it is complete
+            transport=self._transport,
             on_change=[
                 lambda policy: self.applied.append(
                     (self._loop.time(), policy.inbound.shedding.level)
                 )
             ],
             surroundings=Surroundings(
-                transport=httpx.ASGITransport(app=self.plane.app),
+                transport=StreamingAsgiTransport(self.plane.app),
                 wall=self._loop.wall_unix,
                 elapsed=self._loop.time,
                 monotonic=self._loop.time,
@@ -63,14 +70,18 @@ class Fleet:
         return [(mark.outcome, mark.etag) for mark in marks if mark.outcome != "fetched"]
 
 
-def make_fleet(loop: VirtualTimeLoop, **first: Any) -> Fleet:
+def make_fleet(loop: VirtualTimeLoop, transport: str, **first: Any) -> Fleet:
     plane = make_plane(snapshot(7, **first), clock=loop.wall_unix, sends_date=True)
-    return Fleet(loop, plane)
+    return Fleet(loop, plane, transport)
 
 
-def test_a_publication_reaches_a_waiting_client_at_once_and_is_acknowledged() -> None:
+by_each_transport = pytest.mark.parametrize("transport", ["stream", "long_poll"])
+
+
+@by_each_transport
+def test_a_publication_reaches_a_waiting_client_at_once_and_is_acknowledged(transport: str) -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        fleet = make_fleet(loop, policy=policy(0))
+        fleet = make_fleet(loop, transport, policy=policy(0))
         client = fleet.client()
         await client.start()
         await asyncio.sleep(100)
@@ -81,14 +92,18 @@ def test_a_publication_reaches_a_waiting_client_at_once_and_is_acknowledged() ->
 
         assert fleet.applied == [(0.0, 0), (100.0, 2)]
         assert fleet.said() == [("applied", "8-0-9f3c")]
+        assert (client.transport, fleet.plane.config.held_count) == (transport, 1)
         await client.stop()
 
     run_virtually(story)
 
 
-def test_a_policy_the_client_cannot_apply_is_reported_once_and_polling_stays_calm() -> None:
+@by_each_transport
+def test_a_policy_the_client_cannot_apply_is_reported_once_and_polling_stays_calm(
+    transport: str,
+) -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        fleet = make_fleet(loop, policy=policy(1))
+        fleet = make_fleet(loop, transport, policy=policy(1))
         client = fleet.client()
         await client.start()
         await asyncio.sleep(5)
@@ -109,9 +124,10 @@ def test_a_policy_the_client_cannot_apply_is_reported_once_and_polling_stays_cal
     run_virtually(story)
 
 
-def test_an_override_ends_on_both_sides_at_once_and_neither_flaps() -> None:
+@by_each_transport
+def test_an_override_ends_on_both_sides_at_once_and_neither_flaps(transport: str) -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        fleet = make_fleet(loop, policy=policy(2), scheduled=[(20.0, policy(0))])
+        fleet = make_fleet(loop, transport, policy=policy(2), scheduled=[(20.0, policy(0))])
         client = fleet.client()
         await client.start()
 
@@ -127,9 +143,10 @@ def test_an_override_ends_on_both_sides_at_once_and_neither_flaps() -> None:
     run_virtually(story)
 
 
-def test_a_service_that_nobody_registered_obeys_the_fleet_default() -> None:
+@by_each_transport
+def test_a_service_that_nobody_registered_obeys_the_fleet_default(transport: str) -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        fleet = make_fleet(loop, service="", policy=policy(3))
+        fleet = make_fleet(loop, transport, service="", policy=policy(3))
         client = fleet.client("newcomer", NEWCOMER_TOKEN)
 
         await client.start()
@@ -140,9 +157,10 @@ def test_a_service_that_nobody_registered_obeys_the_fleet_default() -> None:
     run_virtually(story)
 
 
-def test_a_draining_server_is_left_and_found_again() -> None:
+@by_each_transport
+def test_a_draining_server_is_left_and_found_again(transport: str) -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        fleet = make_fleet(loop, policy=policy(0))
+        fleet = make_fleet(loop, transport, policy=policy(0))
         client = fleet.client()
         await client.start()
         await asyncio.sleep(5)
@@ -153,6 +171,52 @@ def test_a_draining_server_is_left_and_found_again() -> None:
         await asyncio.sleep(11)
 
         assert client.policy.inbound.shedding.level == 1
+        await client.stop()
+
+    run_virtually(story)
+
+
+def test_a_stream_is_rotated_often_and_misses_nothing() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, "auto", policy=policy(0))
+        client = fleet.client()
+        await client.start()
+
+        for sequence in range(8, 40):
+            await asyncio.sleep(297)
+            fleet.plane.store.swap(snapshot(sequence, policy=policy(sequence % 3)))
+            swapped_s = loop.time()
+            await asyncio.sleep(6)
+            applied_s, level = fleet.applied[-1]
+            assert level == sequence % 3
+            assert applied_s - swapped_s <= 5.1  # the longest that a rotation keeps one away
+
+        assert client.transport == "stream"
+        await client.stop()
+
+    run_virtually(story)
+
+
+def test_a_revoked_token_ends_the_stream_and_another_goes_on_with_it() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, "auto", policy=policy(0))
+        token = [CHECKOUT_TOKEN]
+        client = fleet.client(token=lambda: token[0])
+        await client.start()
+        await asyncio.sleep(5)
+
+        other = "tgs_" + "d" * 43
+        fleet.plane.tokens.replace([token_record(other, "checkout")])
+        fleet.plane.store.wake_all()
+        await asyncio.sleep(60)
+        assert fleet.plane.config.held_count == 0
+        assert client.policy.inbound.shedding.level == 0
+
+        token[0] = other
+        fleet.plane.store.swap(snapshot(8, policy=policy(1)))
+        await asyncio.sleep(30)
+        assert client.policy.inbound.shedding.level == 1
+        assert (client.transport, fleet.plane.config.held_count) == ("stream", 1)
         await client.stop()
 
     run_virtually(story)

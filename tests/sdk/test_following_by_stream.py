@@ -43,6 +43,7 @@ def test_a_stream_says_who_asks_and_where_to_go_on() -> None:
             asked = following.plane.last("stream")
             assert asked["last-event-id"] == "7"
             assert asked["tidegate-instance"] == "checkout-1"
+            assert asked["tidegate-applied"] == asked["if-none-match"] == '"7-0-aa"'
             assert asked["authorization"] == "Bearer tgs_secret"
             assert asked["accept-encoding"] == "identity"
 
@@ -140,6 +141,33 @@ def test_a_goodbye_is_obeyed_with_jitter_and_the_stream_goes_on_where_it_was(
     run_virtually(story)
 
 
+def test_a_stream_that_is_only_rotated_is_opened_again_when_the_server_says() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop, luck=1.0) as following:
+            await asyncio.sleep(10)
+            following.plane.streams[0].say_goodbye(after_ms=3000, reason="rotate")
+            await asyncio.sleep(10)
+
+            assert [a.at_s for a in following.plane.asked if a.kind == "stream"] == [0.0, 13.0]
+
+    run_virtually(story)
+
+
+@pytest.mark.parametrize(
+    "data", ["", "7", "[]", '{"after_ms": -1}', '{"after_ms": true}', '{"after_ms": "3000"}']
+)
+def test_a_goodbye_that_makes_no_sense_is_a_goodbye_all_the_same(data: str) -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop, luck=0.0) as following:
+            await asyncio.sleep(10)
+            following.plane.streams[0].send(f"event: reconnect\ndata: {data}\n\n".encode())
+            await asyncio.sleep(20)
+
+            assert [a.at_s for a in following.plane.asked if a.kind == "stream"] == [0.0, 11.0]
+
+    run_virtually(story)
+
+
 def test_a_goodbye_without_a_time_is_obeyed_by_its_retry_field() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
         async with Following(loop, luck=0.0) as following:
@@ -196,7 +224,7 @@ def test_failed_streams_and_failed_polls_open_one_circuit() -> None:
             await control_plane.poll("checkout-1", Said(), 0.0)
         for _ in range(4):
             with pytest.raises(Unavailable, match="refused"):
-                async with control_plane.stream("checkout-1", None):
+                async with control_plane.stream("checkout-1", Said(), None):
                     raise AssertionError("nothing was opened")
 
         with pytest.raises(Unavailable, match="its circuit is open"):

@@ -145,18 +145,23 @@ class ControlPlane:
         return await self._behind_circuit(self._ask_for_keys)
 
     @contextlib.asynccontextmanager
-    async def stream(self, instance: str, sequence: int | None) -> AsyncIterator[PolicyStream]:
+    async def stream(
+        self, instance: str, said: Said, sequence: int | None
+    ) -> AsyncIterator[PolicyStream]:
         """Open a stream of what comes after `sequence`; None asks for the present policy first.
+
+        It says what a poll says, too, for a server that meets this instance for the first time;
+        that it was heard is nothing a stream can tell.
 
         Raises:
             StreamUnsupported: answered, but not by a stream that gets through.
             Unavailable: no answer, an error, or the circuit is open.
         """
-        headers = self._headers | {
+        headers = self._headers | headers_of(instance, said, 0.0)
+        headers |= {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",  # a proxy that compresses also buffers
             "Cache-Control": "no-cache",
-            "Tidegate-Instance": instance,
         }
         if sequence is not None:
             headers["Last-Event-ID"] = str(sequence)

@@ -157,7 +157,8 @@ class Following:
         resume = self._adoption.sequence_to_resume
         opened_s = self._pace.monotonic()
         try:
-            async with self._control_plane.stream(self._instance, resume) as stream:
+            opening = self._control_plane.stream(self._instance, self._say(), resume)
+            async with opening as stream:
                 opened_s = self._pace.monotonic()
                 self._adoption.heard()
                 return await self._stay_on(stream)
@@ -253,8 +254,13 @@ class Following:
         return self._setback_s()
 
     def _leave_s(self, event: Event, retry_s: float | None) -> float:
-        """The pause that the server asks for before the next stream, and our own spread on it."""
-        asked_s = _asked_s(event, retry_s)
+        """The pause that the server asks for before the next stream, and our own spread on it.
+
+        A server that only rotates its streams ends few at a time, and spreads those itself.
+        """
+        reason, asked_s = _farewell(event, retry_s)
+        if reason == "rotate":
+            return asked_s
         return asked_s + min(asked_s, self._advice.interval_s) * self._pace.uniform()
 
     async def _take(self, delivery: Delivery) -> None:
@@ -349,13 +355,14 @@ class Following:
         return advice.interval_s * (1.0 + advice.jitter_ratio * (2.0 * uniform - 1.0))
 
 
-def _asked_s(event: Event, retry_s: float | None) -> float:
-    """What a farewell asks for: `after_ms` of its data, else `retry:`, else a second."""
+def _farewell(event: Event, retry_s: float | None) -> tuple[object, float]:
+    """The reason of a goodbye, and the pause: its `after_ms`, else `retry:`, else a second."""
     try:
-        asked = json.loads(event.data)
+        said = json.loads(event.data)
     except (ValueError, RecursionError):
-        asked = None
-    after_ms = asked.get("after_ms") if isinstance(asked, dict) else None
+        said = None
+    said = said if isinstance(said, dict) else {}
+    after_ms = said.get("after_ms")
     if isinstance(after_ms, int | float) and not isinstance(after_ms, bool) and after_ms >= 0:
-        return min(after_ms / 1000.0, _LONGEST_RETRY_AFTER_S)
-    return min(1.0 if retry_s is None else retry_s, _LONGEST_RETRY_AFTER_S)
+        return said.get("reason"), min(after_ms / 1000.0, _LONGEST_RETRY_AFTER_S)
+    return said.get("reason"), min(1.0 if retry_s is None else retry_s, _LONGEST_RETRY_AFTER_S)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from tidegate.client import PolicyClient, Surroundings
+from tidegate.control_plane import Token
 from tidegate.in_force import Subscriber
 from tidegate.key_ring import PinnedKey
 from tidegate.ladder import AUTO
@@ -36,7 +37,7 @@ class SyncPolicyClient:
         url: str,
         environment: str,
         service: str,
-        token: str,
+        token: Token,
         *,
         instance_id: str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
