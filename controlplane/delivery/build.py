@@ -20,6 +20,8 @@ from controlplane.delivery.hotpath.requests import Adapter
 from controlplane.delivery.hotpath.spring import PREFIX as SPRING_PREFIX
 from controlplane.delivery.hotpath.spring import SpringAdapter
 from controlplane.delivery.hotpath.store import SnapshotStore
+from controlplane.delivery.hotpath.xds import PREFIX as XDS_PREFIX
+from controlplane.delivery.hotpath.xds import XdsAdapter
 from controlplane.delivery.services.feed import Feed
 from controlplane.delivery.services.instruments import PLANE
 from controlplane.delivery.services.signing import Signer
@@ -27,6 +29,7 @@ from controlplane.delivery.services.signing import Signer
 ADAPTERS: dict[str, Callable[[Gate, ReportBuffer], Adapter]] = {
     OFREP_PREFIX: OfrepAdapter,
     SPRING_PREFIX: lambda gate, _: SpringAdapter(gate),
+    XDS_PREFIX: XdsAdapter,
 }
 """What serves publications in others' words, by path prefix."""
 

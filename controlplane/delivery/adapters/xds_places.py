@@ -47,7 +47,8 @@ _INBOUND = (
     Place(
         ("inbound.concurrency.max",), Way.RUNTIME,
         f"`{_BREAKERS}.max_requests` and `.max_connections` of the inbound cluster",
-        "The same number, per Envoy. Beyond it requests wait, as many as the queue holds.",
+        "The same number, per Envoy. Beyond it requests wait, as many as the queue holds; while "
+        "more connections than a lowered limit are still open, they are refused instead.",
     ),
     Place(
         ("inbound.concurrency.queue.max",), Way.RUNTIME, f"`{_BREAKERS}.max_pending_requests`",

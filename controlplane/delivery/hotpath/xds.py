@@ -1,0 +1,311 @@
+"""Policies for Envoy: REST discovery of runtime, clusters and routes (`POST /v3/discovery:...`).
+
+Envoy asks every second or two with all it is made of in the body (77 KB), and is answered 304
+while it has the newest version. An answer is made once per step, kind and shape of node.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+import structlog
+
+from controlplane.delivery.adapters.xds_cluster_schema import Cluster
+from controlplane.delivery.adapters.xds_clusters import clusters
+from controlplane.delivery.adapters.xds_node import BadNode, EnvoyNode, read_node
+from controlplane.delivery.adapters.xds_route_schema import RouteConfiguration
+from controlplane.delivery.adapters.xds_routes import inbound_routes, outbound_routes
+from controlplane.delivery.adapters.xds_runtime import runtime
+from controlplane.delivery.adapters.xds_schema import Runtime, TypedMessage
+from controlplane.delivery.hotpath.gate import Gate
+from controlplane.delivery.hotpath.headers import MAX_SDK_CHARACTERS, Report
+from controlplane.delivery.hotpath.lanes import Lane
+from controlplane.delivery.hotpath.problems import Answer, Refusal
+from controlplane.delivery.hotpath.reports import ReportBuffer
+from controlplane.delivery.hotpath.requests import Request, decode_body
+from controlplane.delivery.hotpath.store import Slot
+from controlplane.delivery.hotpath.xds_nodes import NodeTable, version_of
+from controlplane.policies.domain.schema import PolicyDocument
+
+PREFIX = "/v3/discovery:"
+MAX_BODY_BYTES = 256 * 1024
+MAX_DECODED_BYTES = 1024 * 1024
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+OUTBOUND = "/outbound"
+
+_NODE_ID = re.compile(r"[A-Za-z0-9._:~\-]{1,128}")
+
+logger = structlog.get_logger(__name__)
+
+Make = Callable[[PolicyDocument, EnvoyNode, Sequence[str]], list[TypedMessage]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of resource: what it is called, its type, and how it is made for some names."""
+
+    name: str
+    type_url: str
+    make: Make
+
+
+def _runtimes(
+    document: PolicyDocument, node: EnvoyNode, names: Sequence[str]
+) -> list[TypedMessage]:
+    return [runtime(document, node, name) for name in names]
+
+
+def _clusters(
+    document: PolicyDocument, node: EnvoyNode, names: Sequence[str]
+) -> list[TypedMessage]:
+    return [*clusters(document, node)]
+
+
+def _routes(document: PolicyDocument, node: EnvoyNode, names: Sequence[str]) -> list[TypedMessage]:
+    return [
+        outbound_routes(document, node, name)
+        if name.endswith(OUTBOUND)
+        else inbound_routes(document, node, name)
+        for name in names
+    ]
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("runtime", Runtime.type_url, _runtimes),
+        Kind("clusters", Cluster.type_url, _clusters),
+        Kind("routes", RouteConfiguration.type_url, _routes),
+    )
+}
+
+
+class _Version(msgspec.Struct):
+    major_number: int = 0
+    minor_number: int = 0
+    patch: int = 0
+
+
+class _Build(msgspec.Struct):
+    version: _Version = msgspec.field(default_factory=_Version)
+
+
+class _Node(msgspec.Struct):
+    id: str
+    metadata: dict[str, Any] | None = None
+    user_agent_name: str = "envoy"
+    user_agent_build_version: _Build = msgspec.field(default_factory=_Build)
+
+
+class _Request(msgspec.Struct):
+    """A DiscoveryRequest as far as it matters; the rest is passed over, not even built."""
+
+    node: _Node
+    version_info: str = ""
+    type_url: str = ""
+    resource_names: list[str] = []
+
+
+_DECODER = msgspec.json.Decoder(_Request)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What of a discovery request matters."""
+
+    node_id: bytes
+    node: EnvoyNode
+    sdk: str
+    version_info: str | None
+    names: tuple[str, ...]
+
+
+class XdsAdapter:
+    """Answers discovery requests from the snapshots that the config API serves."""
+
+    max_body_bytes = MAX_BODY_BYTES
+
+    def __init__(self, gate: Gate, reports: ReportBuffer) -> None:
+        self._gate = gate
+        self._reports = reports
+        self._nodes = NodeTable()
+        self._answers: OrderedDict[tuple[object, ...], Answer | None] = OrderedDict()
+        self._kept_bytes = 0
+
+    def answer(self, request: Request) -> Answer:
+        """Return the resources in force, or 304 when the node has them.
+
+        Raises:
+            Refusal: 400, 405, 413, 415, the request; 401, 403, 429, its token; 404, what it asks
+                for; 503, the policy cannot be said in Envoy's words.
+        """
+        kind = KINDS.get(request.path.removeprefix(PREFIX))
+        if kind is None:
+            raise Refusal(404, "unknown-kind", f"discovery is of {', '.join(KINDS)}", field="path")
+        if request.method != "POST":
+            raise Refusal(405, "method-not-allowed", "expected POST", headers=[(b"allow", b"POST")])
+        _, grant = self._gate.enter(request.header(b"authorization"))
+        asked = read_discovery(_decoded(request), kind)
+        environment, service = grant.key
+        names = _check_names(asked.names, kind, environment, service)
+        slot = self._gate.open(grant, environment, service)
+        lane = slot.lane(asked.node_id)
+        has_it = asked.version_info == version_of(lane.step.etag, kind.name)
+        self._note(slot, lane, kind, asked)
+        if has_it:
+            return _NOT_MODIFIED
+        return self._full(slot, lane, kind, asked.node, names)
+
+    def _note(self, slot: Slot, lane: Lane, kind: Kind, asked: Discovery) -> None:
+        now_unix = self._gate.clock()
+        subscription = " ".join((kind.name, *(n for n in asked.names if n.endswith(OUTBOUND))))
+        standing, is_new = self._nodes.take(
+            slot.key,
+            asked.node_id,
+            subscription,
+            has=asked.version_info,
+            etag=lane.step.etag,
+            kind=kind.name,
+            now_unix=now_unix,
+        )
+        applied, rejected = _tag(standing.applied), _tag(standing.rejected)
+        report = Report(
+            instance=asked.node_id,
+            applied=applied,
+            rejected=rejected,
+            reason=standing.reason,
+            sdk=asked.sdk,
+        )
+        self._reports.note(slot, report, (applied, rejected), is_fetching=is_new, now_unix=now_unix)
+
+    def _full(
+        self, slot: Slot, lane: Lane, kind: Kind, node: EnvoyNode, names: tuple[str, ...]
+    ) -> Answer:
+        key = (slot.key, lane.step.etag, kind.name, node, names)
+        if key not in self._answers:
+            self._keep(key, self._make(slot, lane, kind, node, names))
+        answer = self._answers[key]
+        if answer is None:
+            raise Refusal(
+                503, "not-mapped", f"this policy has no {kind.name} that Envoy may be sent"
+            )
+        return answer
+
+    def _keep(self, key: tuple[object, ...], answer: Answer | None) -> None:
+        """Remember an answer; the oldest go when all together are too long."""
+        self._answers[key] = answer
+        self._kept_bytes += _cost(answer)
+        while self._kept_bytes > MAX_KEPT_BYTES and len(self._answers) > 1:
+            self._kept_bytes -= _cost(self._answers.popitem(last=False)[1])
+
+    def _make(
+        self, slot: Slot, lane: Lane, kind: Kind, node: EnvoyNode, names: tuple[str, ...]
+    ) -> Answer | None:
+        try:
+            document = PolicyDocument.model_validate(lane.policy)
+            resources = [each.wire() for each in kind.make(document, node, names)]
+        except ValueError as problem:
+            # Ours to mend; Envoy keeps what it has. Remembered, so that it is said once.
+            logger.error(
+                "xds.not_mapped", service="/".join(slot.key), kind=kind.name,
+                etag=lane.step.etag, problem=str(problem),
+            )  # fmt: skip
+            return None
+        body = orjson.dumps(
+            {
+                "version_info": version_of(lane.step.etag, kind.name),
+                "type_url": kind.type_url,
+                "resources": resources,
+            }
+        )
+        return Answer(
+            200,
+            (
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+            ),
+            body,
+        )
+
+
+def read_discovery(body: bytes, kind: Kind) -> Discovery:
+    """Read a DiscoveryRequest: of 77 KB about 200 bytes.
+
+    Raises:
+        Refusal: 400, it is none, or of another kind; the field says where.
+    """
+    try:
+        sent = _DECODER.decode(body)
+    except msgspec.ValidationError as problem:
+        message, _, where = str(problem).partition(" - at `$")
+        raise _bad(where.strip(".`"), message) from None
+    except (ValueError, RecursionError):
+        raise Refusal(400, "bad-body", "the body is no JSON") from None
+    if sent.type_url not in ("", kind.type_url):
+        raise _bad("type_url", f"expected {kind.type_url} at this address")
+    if not _NODE_ID.fullmatch(sent.node.id):
+        raise _bad("node.id", "expected 1 to 128 letters, digits or one of . _ : ~ -")
+    try:
+        shape = read_node(sent.node.metadata)
+    except BadNode as problem:
+        raise _bad(problem.field, str(problem)) from None
+    return Discovery(
+        node_id=sent.node.id.encode(),
+        node=shape,
+        sdk=_agent(sent.node),
+        version_info=sent.version_info or None,
+        names=tuple(sorted(set(sent.resource_names))),
+    )
+
+
+def _decoded(request: Request) -> bytes:
+    coding = request.header(b"content-encoding")
+    return decode_body(request.body, coding, max_bytes=MAX_DECODED_BYTES)
+
+
+def _check_names(
+    names: tuple[str, ...], kind: Kind, environment: str, service: str
+) -> tuple[str, ...]:
+    """The resources to send. The token decides whose they are; names only have to agree."""
+    own = f"{environment}/{service}"
+    allowed = {"runtime": (own,), "routes": (own, own + OUTBOUND)}.get(kind.name)
+    if allowed is None:
+        return ()
+    for name in names:
+        if name not in allowed:
+            raise Refusal(
+                404,
+                "unknown-resource",
+                f"with this token {kind.name} are named {' or '.join(allowed)}",
+                field="resource_names",
+            )
+    return names or (own,)
+
+
+def _agent(node: _Node) -> str:
+    """Such as envoy/1.40.0."""
+    build = node.user_agent_build_version.version
+    numbers = f"{build.major_number}.{build.minor_number}.{build.patch}"
+    return f"{node.user_agent_name}/{numbers}"[:MAX_SDK_CHARACTERS]
+
+
+def _cost(answer: Answer | None) -> int:
+    return 1000 + (0 if answer is None else len(answer.body))
+
+
+def _tag(etag: str | None) -> bytes | None:
+    return None if etag is None else b'"' + etag.encode("ascii") + b'"'
+
+
+def _bad(field: str, problem: str) -> Refusal:
+    return Refusal(400, "bad-discovery-request", problem, field=field or None)
+
+
+_NOT_MODIFIED = Answer(304, ((b"cache-control", b"no-store"),))
