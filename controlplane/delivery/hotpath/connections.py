@@ -19,6 +19,8 @@ SWEEP_SLICE = 1_000
 DATE_EVERY_S = 0.1
 TICKS_A_SECOND = 10
 LOG_EVERY_S = 30
+MAX_KNOWN = 20_000
+MAX_KNOWN_BYTES = 1_024
 
 logger = structlog.get_logger(__name__)
 
@@ -74,6 +76,7 @@ class Wire:
         self.successor: Callable[[], asyncio.Protocol]
         self.all: set[object] = set()
         self.end_counts: dict[str, int] = {}
+        self.known: dict[bytes, Poll] = {}
         self._clock = clock
         self._unproven: dict[Connection, None] = {}
         self._swept: set[Connection] = set()
@@ -120,6 +123,17 @@ class Wire:
     def trust(self, connection: Connection) -> None:
         """Note that a connection was given something it had a right to."""
         self._unproven.pop(connection, None)
+
+    def learn(self, raw: bytes, poll: Poll) -> None:
+        """Recognise the bytes of a valid short poll from now on, on whatever connection they come.
+
+        Behind a proxy that shares its connections an instance's polls come on all of them. The
+        oldest is forgotten when there are too many.
+        """
+        if poll.may_be_quick and len(raw) <= MAX_KNOWN_BYTES:
+            if len(self.known) >= MAX_KNOWN:
+                del self.known[next(iter(self.known))]
+            self.known[raw] = poll
 
     def watch(self, connection: Connection) -> None:
         """Sweep a connection of the other plane, too."""

@@ -95,9 +95,9 @@ class WireConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer what is complete now."""
-        if data == self._poll_bytes and self._held is None and not self._buffer:
+        poll = self._recognised(data)
+        if poll is not None:
             self._since = self._wire.tick
-            poll = cast(Poll, self._poll)
             answer = self._wire.unchanged(poll)
             if answer is not None:
                 self._transport.write(answer.raw + self._wire.date_line)
@@ -190,6 +190,16 @@ class WireConnection(asyncio.Protocol):
 
     # -----------------------------------------------------------------------------------------
 
+    def _recognised(self, data: bytes) -> Poll | None:
+        """Return the poll that these bytes are, when that is known without parsing them."""
+        if self._held is not None or self._buffer or self._incoming is not None:
+            return None  # they belong to what came before
+        if data == self._poll_bytes:
+            return self._poll
+        if self._is_proven and self._keeps_alive and not self._is_closing:
+            return self._wire.known.get(data)
+        return None
+
     def _go_on(self) -> None:
         """Work through what has arrived, until more is needed or something is held."""
         while self._held is None and not self._is_closing and (self._buffer or self._incoming):
@@ -247,6 +257,8 @@ class WireConnection(asyncio.Protocol):
         self._poll = poll
         has_own_bytes = poll is not None and request.method == "GET" and self._keeps_alive
         self._poll_bytes = incoming.raw if has_own_bytes else None
+        if poll is not None and has_own_bytes:
+            self._wire.learn(incoming.raw, poll)
         self._conclude(outcome, is_head=request.method == "HEAD")
 
     def _conclude(self, outcome: Answer | Held, *, is_head: bool = False) -> None:
