@@ -203,9 +203,9 @@ def database_settings(url: str) -> dict[str, object]:
             "connect_timeout": 2,  # seconds; libpq takes no less
             "options": "-c statement_timeout=15000",  # milliseconds
             # A network that swallows packets refuses nothing, and the kernel's own patience is a
-            # quarter of an hour. What was sent and not received for 3 s ends the connection, and
+            # quarter of an hour. What was sent and not received for 1.5 s ends the connection, and
             # so do 5 s (2, and three probes) without a sign of life while an answer is awaited.
-            "tcp_user_timeout": 3000,  # milliseconds
+            "tcp_user_timeout": 1500,  # milliseconds
             "keepalives_idle": 2,  # seconds, as the next two
             "keepalives_interval": 1,
             "keepalives_count": 3,
