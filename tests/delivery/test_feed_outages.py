@@ -231,7 +231,7 @@ async def test_reports_that_a_hanging_database_did_not_take_are_kept(
     never = threading.Event()
     with monkeypatch.context() as frozen, capture_logs() as lines:
         frozen.setattr(writer_module, "WRITE_WITHIN_S", 0.05)
-        frozen.setattr(writer_module, "write_reports", lambda notes: never.wait(10))
+        frozen.setattr(writer_module, "write_reports", lambda notes, known: never.wait(10))
         await feed.flush()
     kept = len(plane.reports)
     never.set()

@@ -16,6 +16,7 @@ from controlplane.delivery.services.instruments import FEED_FAILURES, REPORTS_WR
 from controlplane.delivery.services.reports import write_reports
 from controlplane.kernel.channels import Channel
 from controlplane.kernel.hints import send_hints
+from controlplane.registry.services.instances import InstanceKey
 
 FLUSH_S = 0.25
 LOST_FLUSH_S = 1.0
@@ -32,6 +33,7 @@ class ReportWriter:
         self._hints = hints
         self._thread = DatabaseThread("feed-write")
         self._is_written = True
+        self._known: dict[InstanceKey, int] = {}
 
     async def run(self) -> None:
         """Write what waits, every quarter of a second, until cancelled."""
@@ -49,7 +51,7 @@ class ReportWriter:
             notes = self._reports.take()
             try:
                 answers = await self._thread.run(
-                    partial(write_reports, notes), within_s=WRITE_WITHIN_S
+                    partial(write_reports, notes, self._known), within_s=WRITE_WITHIN_S
                 )
             except (OperationalError, InterfaceError) as error:
                 self._reports.give_back(notes)

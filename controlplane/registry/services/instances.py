@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from django.db import transaction
 
 from controlplane.registry.models import Instance
 
@@ -53,6 +55,21 @@ def record_instances(sightings: Sequence[InstanceSighting]) -> dict[InstanceKey,
         batch_size=500,
     )
     return {(row.environment, row.service_slug, row.instance_id): row.pk for row in rows}
+
+
+def touch_instances(pks: Collection[int], *, seen_at: datetime) -> set[int]:
+    """Note that instances known by their row numbers were seen again; return those that exist.
+
+    A fraction of the price of `record_instances`. Rows are locked in the order of their numbers,
+    so that two batches cannot wait for each other.
+    """
+    rows = Instance.objects.filter(pk__in=pks)
+    with transaction.atomic():
+        existing = set(
+            rows.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)
+        )
+        rows.update(last_seen_at=seen_at)
+    return existing
 
 
 def prune_silent_instances(*, silent_since: datetime) -> int:
