@@ -1,9 +1,11 @@
 """Reads of policies: what is in force, where it comes from, and how it came to be."""
 
 from controlplane.policies.selectors.canaries import (
+    CanaryRow,
     find_canary_in_force,
     get_canary,
     get_canary_in_force,
+    list_canaries_in_force,
 )
 from controlplane.policies.selectors.effective import (
     OverrideRow,
@@ -26,6 +28,7 @@ from controlplane.policies.selectors.publications import (
 )
 
 __all__ = [
+    "CanaryRow",
     "Change",
     "OverrideRow",
     "current_fleet_default",
@@ -39,6 +42,7 @@ __all__ = [
     "get_version",
     "latest_canary_publication",
     "latest_publication",
+    "list_canaries_in_force",
     "list_changes",
     "list_effective_policies",
     "list_fleet_defaults",

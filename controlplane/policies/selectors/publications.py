@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from django.db.models import Max, Q
 
@@ -84,50 +83,6 @@ def list_publications(
     if before_sequence is not None:
         found = found.filter(sequence__lt=min(before_sequence, _MAX_SEQUENCE))
     return list(found.defer("policy").order_by("-sequence")[:limit])
-
-
-def list_newest_positions(environment: str) -> dict[str, int]:
-    """Return the newest sequence to everybody of each service; "" is the fleet default; one query.
-
-    The instances of a canary get another one: see `list_canary_positions`.
-    """
-    rows = (
-        Publication.objects.filter(environment=environment, cohort=Publication.STABLE)
-        .order_by()
-        .values("service_slug")
-        .annotate(highest=Max("sequence"))
-    )
-    return {row["service_slug"]: row["highest"] for row in rows}
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryPosition:
-    """The newest publication to the canary cohort of a service, and which instances it reaches."""
-
-    sequence: int
-    ratio: float
-    salt: str
-
-
-def list_canary_positions(environment: str) -> dict[str, CanaryPosition]:
-    """Return the canary cohorts that are served to anybody, by service; one query.
-
-    One that ended by the clock is among them until its end is published.
-    """
-    newest = (
-        Publication.objects.filter(environment=environment, cohort=Publication.CANARY)
-        .order_by()
-        .values("service_slug")
-        .annotate(highest=Max("sequence"))
-        .values("highest")
-    )
-    rows = Publication.objects.filter(sequence__in=newest, ratio__gt=0.0)
-    return {
-        slug: CanaryPosition(sequence, ratio or 0.0, salt)
-        for slug, sequence, ratio, salt in rows.values_list(
-            "service_slug", "sequence", "ratio", "salt"
-        )
-    }
 
 
 def latest_publication(environment_slug: str, service_slug: str) -> Publication | None:
