@@ -5,7 +5,16 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from dashboards.views import changes, convergence, fleet, rollback, service, session, tune
+from dashboards.views import (
+    canary,
+    changes,
+    convergence,
+    fleet,
+    rollback,
+    service,
+    session,
+    tune,
+)
 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
@@ -52,6 +61,18 @@ urlpatterns = [
     path(
         "services/<slug:service_slug>/regions/recent", service.recent_region, name="service-recent"
     ),
+    path(
+        "services/<slug:service_slug>/regions/canary", canary.canary_region, name="service-canary"
+    ),
+    path("services/<slug:service_slug>/canary/", canary.canary, name="canary"),
+    path(
+        "services/<slug:service_slug>/canary/regions/members",
+        canary.members_region,
+        name="canary-members",
+    ),
+    path("canaries/<int:canary_id>/widen", canary.widen, name="canary-widen"),
+    path("canaries/<int:canary_id>/promote", canary.promote, name="canary-promote"),
+    path("canaries/<int:canary_id>/end", canary.end, name="canary-end"),
     path("services/<slug:service_slug>/tune/", tune.tune, name="tune"),
     path(
         "services/<slug:service_slug>/tune/regions/preview",

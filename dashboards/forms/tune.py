@@ -15,6 +15,7 @@ from django.http import QueryDict
 
 from controlplane.kernel.jsondoc import format_path, parse_path
 from controlplane.policies.domain.fields import Field, field_for
+from dashboards.forms.canary import DEFAULT_PERCENT, read_ratio
 from dashboards.forms.policy_values import NEEDED, Unreadable, is_same, parsed
 from dashboards.templatetags.policy_text import may_be_empty
 
@@ -22,6 +23,7 @@ WAS = "was:"
 LASTS = (("300", "5 m"), ("900", "15 m"), ("3600", "1 h"), ("14400", "4 h"), ("28800", "8 h"))
 DEFAULT_LASTS = "3600"
 CUSTOM, PERMANENT = "custom", "permanent"
+EVERYBODY, CANARY = "all", "canary"
 TENANT_FIELDS = ("tenant.name", "tenant.per_s", "tenant.burst")
 LONGEST_REASON = 500
 MOST_FIELDS = 2000
@@ -41,6 +43,13 @@ class Submission:
     lasts: timedelta | None = None
     reason: str = ""
     version_number: int | None = None
+    reach: str = EVERYBODY
+    percent: str = DEFAULT_PERCENT
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether this starts a canary: a candidate version on a part of the instances."""
+        return self.reach == CANARY
 
     @property
     def is_permanent(self) -> bool:
@@ -86,6 +95,8 @@ def read_submission(data: QueryDict) -> Submission:
         lasts=_lasts(choice, custom_s),
         reason=str(data.get("reason", "")).strip(),
         version_number=_whole(str(data.get("version_number", ""))),
+        reach=CANARY if data.get("reach") == CANARY else EVERYBODY,
+        percent=str(data.get("percent", DEFAULT_PERCENT)).strip(),
     )
 
 
@@ -96,6 +107,12 @@ def check_apply(submission: Submission) -> dict[str, str]:
         errors["reason"] = "Say why: it is shown in the change log and on every chart."
     elif len(submission.reason) > LONGEST_REASON:
         errors["reason"] = f"Use at most {LONGEST_REASON} characters."
+    if submission.is_canary and read_ratio(submission.percent) is None:
+        errors["percent"] = "Enter how many of the instances it reaches: more than 0%, up to 100%."
+    if submission.is_canary and submission.is_permanent:
+        errors["lasts"] = (
+            "A canary ends by itself: choose for how long, and promote it when it has held."
+        )
     if not submission.is_permanent and submission.lasts is None:
         errors["lasts"] = (
             "Enter whole seconds, such as 20."

@@ -18,13 +18,20 @@ from controlplane.policies.selectors import (
 )
 from controlplane.policies.selectors.history import ACTIONS_BY_KIND
 from controlplane.registry.selectors import get_service, list_service_headings
+from dashboards.presenters.canary import CanaryShown, present_canaries
 from dashboards.presenters.change_words import change_words
 from dashboards.presenters.values import ChangedField, changed_fields
 
 PAGE_SIZE = 50
 RECENT = 6
 SEARCHED_CHANGES = 500
-KINDS = (("override", "Overrides"), ("version", "Versions"), ("fleet_default", "Fleet defaults"))
+_UNDOING = {"revert": "override.revert", "rollback": "version.publish", "end": "canary.end"}
+KINDS = (
+    ("override", "Overrides"),
+    ("canary", "Canaries"),
+    ("version", "Versions"),
+    ("fleet_default", "Fleet defaults"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,12 @@ class InForceRow:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The region with all overrides in force."""
+    """The region with all overrides and canaries in force."""
 
     environment: str
     service: str
     rows: tuple[InForceRow, ...]
+    canaries: tuple[CanaryShown, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class ChangeRow:
     fields: tuple[ChangedField, ...]
     sequence: int | None
     override_id: int | None
+    canary_id: int | None
     undo_version: int | None
     undo: str
     applied: int | None
@@ -108,7 +117,7 @@ class Recent:
 
 
 def present_in_force(*, environment: str, service: str, actor: Actor, now: datetime) -> InForce:
-    """List overrides in force, soonest end first; of one service when `service` is not empty."""
+    """List what is in force for a time, soonest end first; `service` may be empty for all."""
     teams = _teams(environment)
     rows = list_overrides_in_force(environment, service or None, now=now)
     opened = _opened(environment, rows, now)
@@ -117,6 +126,9 @@ def present_in_force(*, environment: str, service: str, actor: Actor, now: datet
         environment=environment,
         service=service,
         rows=tuple(sorted(shown, key=lambda row: row.left_s)),
+        canaries=present_canaries(
+            environment=environment, service=service, teams=teams, actor=actor, now=now
+        ),
     )
 
 
@@ -187,7 +199,7 @@ def _row(
     change: Change, spread: Mapping[int, Convergence], teams: Mapping[str, str], actor: Actor
 ) -> ChangeRow:
     reached = spread.get(change.sequence) if change.sequence is not None else None
-    action = {"revert": "override.revert", "rollback": "version.publish"}.get(change.undo or "")
+    action = _UNDOING.get(change.undo or "")
     if change.undo == "rollback" and not change.service:
         action = "fleet_default.publish"
     number = change.version_number
@@ -201,6 +213,7 @@ def _row(
         fields=changed_fields(change.changes),
         sequence=change.sequence,
         override_id=change.override_id,
+        canary_id=change.canary_id,
         undo_version=number - 1 if change.undo == "rollback" and number else None,
         undo=change.undo or "",
         applied=None if reached is None else reached.applied,

@@ -73,7 +73,7 @@ def present_instances(*, environment: str, service_slug: str, now: datetime) -> 
     live = [row for row in found if row.is_live]
     return Instances(
         service_slug=service_slug,
-        rows=tuple(_instance(row, now) for row in found),
+        rows=tuple(instance_of(row, now) for row in found),
         current=sum(row.is_current for row in live),
         live=len(live),
     )
@@ -99,7 +99,8 @@ def _rank(row: InstanceRow) -> int:
     )
 
 
-def _instance(row: InstanceRow, now: datetime) -> Instance:
+def instance_of(row: InstanceRow, now: datetime) -> Instance:
+    """One instance as rows of pages show it."""
     return Instance(
         instance_id=row.instance_id,
         state=_state(row),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from controlplane.kernel.errors import InvalidInput, Problem
 from controlplane.kernel.jsondoc import merge_patch, parse_path
@@ -17,6 +17,8 @@ from controlplane.policies.domain.validate import validate_patch
 from controlplane.policies.selectors import current_version, policy_layers
 from controlplane.registry.selectors import get_service
 from dashboards.presenters.values import ChangedField, changed_fields, problem_text
+
+Kind = Literal["override", "version", "canary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Preview:
     service_slug: str
     fields: tuple[ChangedField, ...]
     notes: tuple[Note, ...]
-    is_permanent: bool
+    kind: Kind
     is_touched: bool
 
     @property
@@ -54,7 +56,7 @@ def present_preview(
     service_slug: str,
     patch: Mapping[str, Any],
     changed: Sequence[str],
-    is_permanent: bool,
+    kind: Kind,
     shape_errors: Mapping[str, str],
     now: datetime,
 ) -> Preview:
@@ -62,6 +64,7 @@ def present_preview(
 
     Args:
         changed: paths a person changed; may be more than the effective policy changes.
+        kind: what it would become.
         shape_errors: what the form itself refused, by input.
 
     Raises:
@@ -81,18 +84,18 @@ def present_preview(
             version = current_version(service)
             document = {} if version is None else version.document
             before = resolve(layers)
-            after = resolve(_with_change(layers, patch, document, is_permanent))
+            after = resolve(_with_change(layers, patch, document, kind))
             differing = diff_effective(before.policy, after.policy)
             fields = changed_fields(differing)
             notes += [Note("stop", str(each)) for each in check_policy(after.policy)]
-            notes += _masked(changed, after, is_permanent)
+            notes += _masked(changed, after, kind)
             notes += _nothing(differing, notes)
             notes += _guardrails(changed, before, after)
     return Preview(
         service_slug=service_slug,
         fields=fields,
         notes=tuple(notes),
-        is_permanent=is_permanent,
+        kind=kind,
         is_touched=bool(changed or shape_errors),
     )
 
@@ -109,9 +112,9 @@ def _with_change(
     layers: Sequence[Layer],
     patch: Mapping[str, Any],
     document: Mapping[str, Any],
-    is_permanent: bool,
+    kind: Kind,
 ) -> list[Layer]:
-    if not is_permanent:
+    if kind == "override":
         return [*layers, Layer("override", "this change", patch)]
     version = Layer("version", "this version", merge_patch(document, patch))
     below = [layer for layer in layers if layer.kind == "fleet_default"]
@@ -119,9 +122,9 @@ def _with_change(
     return [*below, version, *above]
 
 
-def _masked(changed: Sequence[str], after: Resolved, is_permanent: bool) -> list[Note]:
+def _masked(changed: Sequence[str], after: Resolved, kind: Kind) -> list[Note]:
     """A version lies under the overrides: what they set is what instances keep enforcing."""
-    if not is_permanent:
+    if kind == "override":
         return []
     return [
         Note("warn", f"{path} stays as {leaf.layer} sets it until that ends.")

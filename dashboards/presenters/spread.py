@@ -50,6 +50,7 @@ class ChangePage:
     at: datetime
     fields: tuple[ChangedField, ...]
     override_id: int | None
+    canary_id: int | None
     ends_at: datetime | None
     left_s: float | None
     rollback_to: int | None
@@ -82,6 +83,7 @@ def present_change(*, environment: str, sequence: int, actor: Actor, now: dateti
         at=publication.issued_at,
         fields=changed_fields(change.changes) if change else (),
         override_id=None if override is None else override.id,
+        canary_id=change.canary_id if change and change.undo == "end" else None,
         ends_at=None if override is None else override.ends_at,
         left_s=None if override is None else (override.ends_at - now).total_seconds(),
         rollback_to=_rollback_to(environment, slug, change),

@@ -13,6 +13,7 @@ from controlplane.policies.domain.resolve import Resolved
 from controlplane.policies.selectors import (
     current_version,
     effective_policy,
+    find_canary_in_force,
     list_overrides_in_force,
 )
 from controlplane.registry.selectors import get_service
@@ -65,6 +66,8 @@ class Tune:
     other_errors: tuple[tuple[str, str], ...]
     may_tune: bool
     may_publish: bool
+    may_start_canary: bool
+    canary_ratio: float | None
     why_not: str
     freshness: Freshness
 
@@ -96,6 +99,7 @@ def present_tune(
     status = service_status(environment, now).get(service_slug)
     version = current_version(service)
     overrides = list_overrides_in_force(environment, service_slug, now=now)
+    canary = find_canary_in_force(service, now=now)
     level = int(resolved.policy["inbound"]["shedding"]["level"])
     health = judge(
         None if read.picture is None else read.picture.services.get(service_slug),
@@ -124,14 +128,16 @@ def present_tune(
         errors=errors,
         other_errors=tuple((k, v) for k, v in errors.items() if k not in shown | _PLACED),
         may_tune=actor.may("override.open", service.team.slug),
-        may_publish=actor.may("version.publish", service.team.slug),
+        may_publish=canary is None and actor.may("version.publish", service.team.slug),
+        may_start_canary=canary is None and actor.may("canary.start", service.team.slug),
+        canary_ratio=None if canary is None else canary.ratio,
         why_not=why_not(actor, service.team.name),
         freshness=freshness_of(read),
     )
 
 
 # Inputs that draw their own error beside themselves.
-_PLACED = {"reason", "lasts", "tenant.name", "tenant.per_s", "tenant.burst"}
+_PLACED = {"reason", "lasts", "percent", "tenant.name", "tenant.per_s", "tenant.burst"}
 
 
 def present_in_force_values(

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from controlplane.kernel.clock import utc_now
+from dashboards.presenters.canary import present_canary
 from dashboards.presenters.changes import present_recent
 from dashboards.presenters.dependencies import present_dependencies
 from dashboards.presenters.instances import present_instances, present_objectives
@@ -27,6 +28,7 @@ def service(request: HttpRequest, scope: Scope, service_slug: str) -> HttpRespon
         "services/service.html",
         nav="service",
         header=present_header(**ask, actor=scope.actor, now=now),
+        panel=present_canary(**ask, actor=scope.actor, now=now),
         charts=_charts(request, scope, service_slug),
         endpoints=present_endpoints(**ask, now=now),
         dependencies=present_dependencies(**ask, now=now),

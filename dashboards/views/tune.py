@@ -11,11 +11,24 @@ from controlplane.kernel.clock import utc_now
 from controlplane.kernel.errors import Conflict, InvalidInput, PreconditionFailed, TidegateError
 from controlplane.kernel.jsondoc import merge_patch
 from controlplane.policies.domain.fields import field_for
-from controlplane.policies.selectors import current_version, latest_publication
-from controlplane.policies.services import open_override, publish_version
+from controlplane.policies.selectors import (
+    current_version,
+    latest_canary_publication,
+    latest_publication,
+)
+from controlplane.policies.services import open_override, publish_version, start_canary
 from controlplane.registry.selectors import get_service
-from dashboards.forms.tune import DEFAULT_LASTS, LASTS, Submission, check_apply, read_submission
-from dashboards.presenters.preview import Preview, present_preview
+from dashboards.forms.canary import read_ratio
+from dashboards.forms.tune import (
+    CANARY,
+    DEFAULT_LASTS,
+    EVERYBODY,
+    LASTS,
+    Submission,
+    check_apply,
+    read_submission,
+)
+from dashboards.presenters.preview import Kind, Preview, present_preview
 from dashboards.presenters.tune import present_in_force_values, present_tune
 from dashboards.presenters.values import problem_text
 from dashboards.templatetags.links import link_to
@@ -35,7 +48,8 @@ def tune(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
         for path, value in request.GET.items()
         if field_for(path) is not None
     }
-    blank = Submission(texts=prefilled, was={}, patch={}, changed=(), errors={})
+    reach = CANARY if request.GET.get("reach") == CANARY else EVERYBODY
+    blank = Submission(texts=prefilled, was={}, patch={}, changed=(), errors={}, reach=reach)
     if prefilled:
         blank = _as_submitted(blank, scope, service_slug)
     return _draw(request, scope, service_slug, blank, {}, section=request.GET.get("section", ""))
@@ -54,8 +68,7 @@ def preview_region(request: HttpRequest, scope: Scope, service_slug: str) -> Htt
 def _apply(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
     service = get_service(scope.environment, service_slug)
     submission = read_submission(request.POST)
-    action = "version.publish" if submission.is_permanent else "override.open"
-    scope.actor.require(action, service.team.slug)
+    scope.actor.require(_action(submission), service.team.slug)
     section = request.POST.get("section", "")
     errors = {**submission.errors, **check_apply(submission)}
     if not errors:
@@ -70,17 +83,35 @@ def _apply(request: HttpRequest, scope: Scope, service_slug: str) -> HttpRespons
         return _draw(
             request, scope, service_slug, submission, errors, section=section, status=status
         )
-    publication = latest_publication(scope.environment, service_slug)
+    newest = latest_canary_publication if submission.is_canary else latest_publication
+    publication = newest(scope.environment, service_slug)
     if publication is None:
         return HttpResponseRedirect(link_to(scope, "changes", service=service_slug))
     return HttpResponseRedirect(link_to(scope, "change", publication.sequence))
 
 
+def _action(submission: Submission) -> str:
+    if submission.is_canary:
+        return "canary.start"
+    return "version.publish" if submission.is_permanent else "override.open"
+
+
 def _write(scope: Scope, service_slug: str, submission: Submission) -> None:
     now, service = utc_now(), get_service(scope.environment, service_slug)
-    if submission.is_permanent:
-        version = current_version(service)
-        document = merge_patch({} if version is None else version.document, submission.patch)
+    version = current_version(service)
+    document = merge_patch({} if version is None else version.document, submission.patch)
+    if submission.is_canary and submission.lasts is not None:
+        start_canary(
+            actor=scope.actor,
+            service=service,
+            document=document,
+            ratio=read_ratio(submission.percent) or 0.0,
+            lasts=submission.lasts,
+            reason=submission.reason,
+            now=now,
+            expected_number=submission.version_number,
+        )
+    elif submission.is_permanent:
         publish_version(
             actor=scope.actor,
             service=service,
@@ -130,7 +161,13 @@ def _as_submitted(blank: Submission, scope: Scope, service_slug: str) -> Submiss
     for path, text in blank.texts.items():
         data[path] = text
         data[f"was:{path}"] = in_force.get(path, ("", ""))[0]
-    return replace(read_submission(data), lasts_choice=DEFAULT_LASTS)
+    return replace(read_submission(data), lasts_choice=DEFAULT_LASTS, reach=blank.reach)
+
+
+def _kind(submission: Submission) -> Kind:
+    if submission.is_canary:
+        return "canary"
+    return "version" if submission.is_permanent else "override"
 
 
 def _preview(scope: Scope, service_slug: str, submission: Submission) -> Preview:
@@ -139,7 +176,7 @@ def _preview(scope: Scope, service_slug: str, submission: Submission) -> Preview
         service_slug=service_slug,
         patch=submission.patch,
         changed=submission.changed,
-        is_permanent=submission.is_permanent,
+        kind=_kind(submission),
         shape_errors=submission.errors,
         now=utc_now(),
     )

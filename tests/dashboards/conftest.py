@@ -18,7 +18,7 @@ from controlplane.telemetry.services import ranges
 from controlplane.telemetry.sources.fake import FakeSource
 from controlplane.telemetry.sources.shared_cache import forget_failure
 
-VIEWS = ("fleet", "service", "tune", "changes", "rollback", "convergence")
+VIEWS = ("canary", "fleet", "service", "tune", "changes", "rollback", "convergence")
 
 
 @pytest.fixture(autouse=True)
