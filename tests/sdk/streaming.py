@@ -86,6 +86,7 @@ class StreamingPlane(httpx.AsyncBaseTransport):
         self.on_held: Answers = lambda request: None
         self.on_short: Answers = lambda request: None
         self.is_dead = False
+        self.keeps_heads = False  # of streams: not even their status arrives
         self.pushes = True
         self.retry_ms = 1000
 
@@ -119,6 +120,9 @@ class StreamingPlane(httpx.AsyncBaseTransport):
             answer = (
                 httpx.Response(404) if self.keys is None else httpx.Response(200, json=self.keys)
             )
+        elif kind == "stream" and self.keeps_heads:
+            await asyncio.sleep(3600)
+            raise AssertionError("nobody waits an hour for a head")
         elif kind == "stream":
             answer = self.on_stream(request) or self._stream(request)
         elif kind == "held":

@@ -124,6 +124,19 @@ def test_a_stream_that_never_works_is_tried_less_and_less_often() -> None:
     run_virtually(story)
 
 
+def test_a_proxy_that_keeps_even_the_head_of_a_stream_is_found_out_at_once() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        following = Following(loop)
+        following.plane.keeps_heads = True
+        async with following:
+            await asyncio.sleep(8)
+
+            assert following.client.transport == "long_poll"
+            assert following.plane.kinds() == ["short", "short", "stream", "short", "held"]
+
+    run_virtually(story)
+
+
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [

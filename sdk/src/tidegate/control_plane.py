@@ -77,15 +77,22 @@ class StreamUnsupported(Exception):
 class Unavailable(Exception):
     """No usable answer. `retry_after_s` is what the server asked for, if it did.
 
-    `is_refusal` when the control plane is up but will not serve this client (401, 403, 404).
+    `is_refusal` when the control plane is up but will not serve this client (401, 403, 404);
+    `is_silence` when a request was taken and no answer to it began in time.
     """
 
     def __init__(
-        self, reason: str, *, retry_after_s: float | None = None, is_refusal: bool = False
+        self,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+        is_refusal: bool = False,
+        is_silence: bool = False,
     ) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.is_refusal = is_refusal
+        self.is_silence = is_silence
 
 
 class ControlPlane:
@@ -190,7 +197,9 @@ class ControlPlane:
             raise
         except (httpx.HTTPError, TimeoutError) as problem:
             self.circuit.record(False, 0.0, permit)
-            raise Unavailable(f"{type(problem).__name__}: {problem}".rstrip(": ")) from problem
+            reason = f"{type(problem).__name__}: {problem}".rstrip(": ")
+            is_silence = isinstance(problem, TimeoutError | httpx.ReadTimeout)
+            raise Unavailable(reason, is_silence=is_silence) from problem
         except BaseException:
             self.circuit.cancel(permit)
             raise

@@ -168,7 +168,8 @@ class Following:
             self._setbacks += 1
             return self._setback_s()
         except Unavailable as problem:
-            self._ladder.suspect(f"no stream could be opened: {problem}")
+            reason = f"no stream could be opened: {problem}"
+            self._ladder.suspect(reason, is_grave=problem.is_silence)
             self._setbacks += 1
             return self._stand_alone(problem)
         except StreamEnded as problem:

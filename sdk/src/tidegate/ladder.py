@@ -70,7 +70,7 @@ class Ladder:
         self._climb_at_s = 0.0
         self._climb_s = _FIRST_CLIMB_S
         self._is_trying = False
-        self._suspicion: str | None = None
+        self._suspicion: tuple[str, bool] | None = None
         self._forget_strikes()
 
     @property
@@ -97,14 +97,22 @@ class Ladder:
             self._climb_s = _FIRST_CLIMB_S
             self._plan_climb()
 
-    def suspect(self, reason: str) -> None:
-        """The transport in use may not work here, or the control plane is away."""
-        self._suspicion = reason
+    def suspect(self, reason: str, *, is_grave: bool = False) -> None:
+        """The transport in use may not work here, or the control plane is away.
+
+        A grave suspicion needs no repetition: when it is the transport, it is left.
+        """
+        self._suspicion = (reason, is_grave)
 
     def answered(self) -> None:
         """A plain poll was answered: a suspicion of before was about the transport."""
-        reason, self._suspicion = self._suspicion, None
-        if reason is not None:
+        suspicion, self._suspicion = self._suspicion, None
+        if suspicion is None:
+            return
+        reason, is_grave = suspicion
+        if is_grave:
+            self.step_down(reason)
+        else:
             self.strike(reason)
 
     def unanswered(self) -> None:
