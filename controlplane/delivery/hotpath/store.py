@@ -207,6 +207,11 @@ class SnapshotStore:
         if slot is not None:
             slot.wake()
 
+    @property
+    def is_waking(self) -> bool:
+        """True while some whom a swap woke have not been answered yet."""
+        return self._wakeups.is_busy
+
     def wake_all(self) -> None:
         """Let every parked poll look again, whatever it waits on."""
         for slot in self._slots.values():

@@ -37,6 +37,11 @@ class Wakeups:
         self._woken: deque[Waiter] = deque()
         self._is_scheduled = False
 
+    @property
+    def is_busy(self) -> bool:
+        """True while some who were woken have not looked yet."""
+        return bool(self._woken)
+
     def add(self, lane: Lane, only: Callable[[Waiter], bool] | None = None) -> None:
         """Wake who waits on `lane`, or those of them that `only` picks."""
         if only is None:

@@ -101,7 +101,7 @@ class Feed:
         self._wanted = asyncio.Event()
         self._hints = HintListener(partial(connect_to, redis_url), self.hint)
         self._reader = DatabaseThread("feed-read")
-        self._reports = ReportWriter(reports, self._hints)
+        self._reports = ReportWriter(reports, self._hints, is_busy=lambda: store.is_waking)
         self._tasks: list[asyncio.Task[None]] = []
 
     def load(self) -> None:

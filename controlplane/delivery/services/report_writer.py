@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -20,6 +22,8 @@ from controlplane.registry.services.instances import InstanceKey
 
 FLUSH_S = 0.25
 LOST_FLUSH_S = 1.0
+POSTPONED_S = 2.0
+BUSY_AGAIN_S = 0.05
 WRITE_WITHIN_S = 10.0
 
 logger = structlog.get_logger(__name__)
@@ -28,7 +32,10 @@ logger = structlog.get_logger(__name__)
 class ReportWriter:
     """Writes reports in batches on a thread of its own, and keeps them while it cannot."""
 
-    def __init__(self, reports: ReportBuffer, hints: HintListener) -> None:
+    def __init__(
+        self, reports: ReportBuffer, hints: HintListener, *, is_busy: Callable[[], bool]
+    ) -> None:
+        self._is_busy = is_busy
         self._reports = reports
         self._hints = hints
         self._thread = DatabaseThread("feed-write")
@@ -39,6 +46,7 @@ class ReportWriter:
         """Write what waits, every quarter of a second, until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_S if self._is_written else LOST_FLUSH_S)
+            await self._let_others_first()
             await self.flush()
 
     async def flush(self) -> None:
@@ -70,6 +78,16 @@ class ReportWriter:
                 logger.info("reports.back")
             if answers and self._hints.is_connected:
                 await self._tell_of_answers(notes)
+
+    async def _let_others_first(self) -> None:
+        """Wait while those whom a publication woke are answered, for a while.
+
+        Both take the processor, and Python's lock; a publication must not wait for a report.
+        """
+        deadline_s = time.monotonic() + POSTPONED_S
+        # An event would be paid for by every waiter.
+        while self._is_busy() and time.monotonic() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(BUSY_AGAIN_S)
 
     async def close(self) -> None:
         """End the thread and its connection; returns within about 1 s."""
