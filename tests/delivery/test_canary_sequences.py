@@ -34,6 +34,7 @@ from controlplane.policies.services import (
     widen_canary,
 )
 from controlplane.policies.services.canaries import close_expired_canaries
+from controlplane.policies.services.sequences import raise_sequence
 from controlplane.registry.models import Environment, Service
 from tests.access.actors import ADMIN, OPERATOR
 from tests.delivery.builders import Clock
@@ -352,4 +353,22 @@ def test_a_canary_after_one_that_time_ended_takes_nobody_back(
         start_on(world.service, world.now, shed(1), ratio=ratio)
         world.prompt.look()
 
+        world.check_policies()
+
+
+def test_a_canary_that_a_restored_backup_does_not_know_ends_with_the_raised_sequence(
+    fresh_world: Given,
+) -> None:
+    with fresh_world() as world:
+        publish_on(world.service, world.now, deadline(1000))
+        with transaction.atomic():
+            start_on(world.service, world.now, shed(2), ratio=1.0)
+            world.prompt.look()
+            transaction.set_rollback(True)
+        above = max(world.prompt.seen.values())
+
+        raise_sequence(actor=ADMIN, above=above, reason="restored the backup", now=world.now)
+        world.prompt.look()
+
+        assert world.prompt.answer("checkout-1") == world.prompt.answer(None)
         world.check_policies()

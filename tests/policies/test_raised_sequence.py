@@ -39,7 +39,7 @@ def test_what_is_in_force_is_published_again_above_it(published: Service, now: d
     assert after[""].policy == before[""].policy
     assert after["checkout"].policy["inbound"]["shedding"]["level"] == 2
     assert after["checkout"].scheduled[0]["reason"] == f"override {override.pk} ends"
-    assert (raised.after, raised.services) == (502, 2)
+    assert (raised.after, raised.services) == (503, 2)
 
 
 def test_a_canary_is_published_again_above_what_everybody_gets(
@@ -54,13 +54,23 @@ def test_a_canary_is_published_again_above_what_everybody_gets(
     assert canary.ratio == 0.25
 
 
+def test_a_canary_that_the_backup_does_not_know_is_ended_above_everybody(
+    published: Service, now: datetime
+) -> None:
+    raise_sequence(actor=ADMIN, above=500, reason="restored", now=now)
+
+    over = Publication.objects.get(cohort="canary")
+    assert (over.ratio, over.policy) == (0.0, newest().policy)
+    assert over.sequence > newest().sequence > 500
+
+
 def test_a_sequence_that_is_higher_already_stays(published: Service, now: datetime) -> None:
     before = SequenceCounter.objects.get().value
 
     raised = raise_sequence(actor=ADMIN, above=1, reason="restored", now=now)
 
     assert raised.before == before
-    assert raised.after == before + 2
+    assert raised.after == before + 3
 
 
 def test_it_is_audited_and_the_chain_holds(published: Service, now: datetime) -> None:
@@ -68,7 +78,7 @@ def test_it_is_audited_and_the_chain_holds(published: Service, now: datetime) ->
 
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.reason) == ("sequence.raised", "restored the backup of 02:00")
-    assert entry.data["after"] == 502
+    assert entry.data["after"] == 503
     assert verify_chain().holds
 
 
@@ -95,7 +105,7 @@ def test_the_command_says_what_it_did(
     call_command("raise_sequence", "--above", "500", "--reason", "restored")
 
     assert capsys.readouterr().out == (
-        f"The sequence went from {before} to 502; what is in force was published again for 2 "
+        f"The sequence went from {before} to 503; what is in force was published again for 2 "
         "names.\n"
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controlplane.access.domain.actors import Actor
 from controlplane.access.services import audit
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.ids import new_nonce
 from controlplane.policies.models import SequenceCounter
 from controlplane.policies.selectors.publications import list_published_slugs
 from controlplane.policies.selectors.sources import (
@@ -15,7 +16,7 @@ from controlplane.policies.selectors.sources import (
     newest_fleet_default,
     read_fleet_sources,
 )
-from controlplane.policies.services.plans import Plan, plan_policies
+from controlplane.policies.services.plans import CanaryPlan, Plan, plan_policies
 from controlplane.policies.services.publications import (
     FLEET_DEFAULT,
     publish_plans,
@@ -43,8 +44,8 @@ def raise_sequence(*, actor: Actor, above: int, reason: str, now: datetime) -> R
 
     For a database that was restored from a backup: instances hold higher sequences than it hands
     out, so they refuse what it publishes, and policies that it does not know any more. Afterwards
-    every instance follows what this database holds. Done twice, it publishes twice and changes
-    nothing else; a sequence that is higher already stays.
+    every instance follows what this database holds; a canary that it does not know is over. Done
+    twice, it publishes twice and changes nothing else; a sequence that is higher already stays.
 
     Raises:
         Forbidden: the actor may not publish for the whole fleet.
@@ -84,10 +85,16 @@ def raise_sequence(*, actor: Actor, above: int, reason: str, now: datetime) -> R
 
 
 def _plans_in_force(environment: Environment, now: datetime) -> dict[str, Plan]:
-    """Return what each published name gets as things stand; they were checked when published."""
+    """Return what each published name gets as things stand; they were checked when published.
+
+    Delivery may serve a canary that started after the backup: whatever it is, ratio 0 ends it, and
+    its instances go to everybody's publication instead of staying on a policy that is lost.
+    """
     default_plan = plan_policies(PolicySources(newest_fleet_default(environment)), now)
     sources = read_fleet_sources(environment, now=now)
-    return {
-        slug: plan_policies(sources[slug], now) if slug in sources else default_plan
-        for slug in sorted(list_published_slugs(environment.slug) | {FLEET_DEFAULT})
-    }
+    plans = {FLEET_DEFAULT: default_plan}
+    for slug in sorted(list_published_slugs(environment.slug) - {FLEET_DEFAULT}):
+        plan = plan_policies(sources[slug], now) if slug in sources else default_plan
+        lost = CanaryPlan("a lost canary", 0.0, new_nonce(), plan.steps)
+        plans[slug] = plan if plan.canary is not None else replace(plan, canary=lost)
+    return plans
