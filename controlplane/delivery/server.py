@@ -14,6 +14,7 @@ import gc
 import resource
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -31,6 +32,12 @@ SHORT_CONNECTIONS = 4_000
 SPARE_FILES = 256
 LET_GO_WITHIN_S = 1.0
 DEAD_PEER_S = 30
+SWITCH_INTERVAL_S = 0.000_5
+"""For how long a thread may keep Python's lock once the event loop wants it.
+
+The threads that read and write the database keep it for as long as they may, and each turn of the
+loop has to get it back: Python's own 5 ms would be the latency of every poll meanwhile.
+"""
 
 
 class BehindProtocol(HttpToolsProtocol):
@@ -133,6 +140,7 @@ def main(application: DeliveryProcess, *, description: str) -> None:
     server = DrainingServer(
         config, wire, let_go_within_s=min(LET_GO_WITHIN_S, options.stop_within_s / 3)
     )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What is loaded by now lives as long as the process. Unfrozen, each full collection would walk
     # all of Django while every poll waits.
     gc.collect()
