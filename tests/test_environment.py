@@ -26,6 +26,9 @@ from controlplane.project.env import (
         ("TIDEGATE_OVERRIDE_MAX_S", "1", "expected 60 to"),
         ("TIDEGATE_COLLECT_INTERVAL_S", "2.5", "expected a whole number"),
         ("TIDEGATE_DEMO", "yes", "expected 0 or 1"),
+        ("TIDEGATE_PUBLIC_URL", "tidegate.test", "TIDEGATE_PUBLIC_URL must start with one of"),
+        ("TIDEGATE_ALERTMANAGER_URL", "alerts:9093", "must be an http:// or https:// address"),
+        ("TIDEGATE_ALERT_WEBHOOK_URL", "http://", "or empty for none"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_would_be_right(

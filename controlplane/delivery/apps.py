@@ -9,3 +9,10 @@ class DeliveryConfig(AppConfig):
     name = "controlplane.delivery"
     label = "delivery"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Expose the figures of drift on this process's `/metrics`."""
+        # Models may only be imported once the apps are loaded.
+        from controlplane.delivery.services.watch import expose_drift_figures
+
+        expose_drift_figures()

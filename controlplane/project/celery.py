@@ -59,6 +59,21 @@ app.conf.update(
             "schedule": 3600.0,
             "options": {"expires": 3600.0},
         },
+        "watch for rejected policies": {
+            "task": "delivery.watch_rejections",
+            "schedule": 5.0,
+            "options": {"expires": 5.0},
+        },
+        "tell channels of alerts": {
+            "task": "notifications.send_due_notices",
+            "schedule": 5.0,
+            "options": {"expires": 5.0},
+        },
+        "prune alerts": {
+            "task": "notifications.prune_alerts",
+            "schedule": 3600.0,
+            "options": {"expires": 3600.0},
+        },
         "prune silent instances": {
             "task": "delivery.prune_silent_instances",
             "schedule": 600.0,

@@ -36,6 +36,9 @@ class Tidegate:
     override_max_s: int
     max_parked_polls: int
     operator_concurrency: int
+    public_url: str
+    alertmanager_url: str
+    alert_webhook_url: str
 
     @property
     def snapshot_file(self) -> Path:
@@ -122,6 +125,24 @@ VARIABLES: tuple[Variable, ...] = (
         "requests",
         "Operator requests one web process works on at once; beyond it answers 503.",
     ),
+    Variable(
+        "TIDEGATE_PUBLIC_URL",
+        "http://127.0.0.1:8000",
+        "URL",
+        "Where people open Tidegate; alerts link there.",
+    ),
+    Variable(
+        "TIDEGATE_ALERTMANAGER_URL",
+        "",
+        "URL",
+        "Alertmanager (API v2) that is told of rejected policies; empty for none.",
+    ),
+    Variable(
+        "TIDEGATE_ALERT_WEBHOOK_URL",
+        "",
+        "URL",
+        "Told the same, in the form of Alertmanager's webhooks; empty for none.",
+    ),
 )
 
 
@@ -170,6 +191,11 @@ def read_environment(values: Mapping[str, str] | None = None) -> Tidegate:
         override_max_s=_integer(env, "TIDEGATE_OVERRIDE_MAX_S", 8 * 3600, 60, 7 * 86400),
         max_parked_polls=_integer(env, "TIDEGATE_MAX_PARKED_POLLS", 10_000, 1, 1_000_000),
         operator_concurrency=_integer(env, "TIDEGATE_OPERATOR_CONCURRENCY", 32, 1, 10_000),
+        public_url=_url(
+            env, "TIDEGATE_PUBLIC_URL", "http://127.0.0.1:8000", ("http", "https")
+        ).rstrip("/"),
+        alertmanager_url=_optional_url(env, "TIDEGATE_ALERTMANAGER_URL"),
+        alert_webhook_url=_optional_url(env, "TIDEGATE_ALERT_WEBHOOK_URL"),
     )
 
 
@@ -244,6 +270,13 @@ def _url(env: Mapping[str, str], name: str, default: str, schemes: tuple[str, ..
     value = env.get(name) or default
     if urlsplit(value).scheme not in schemes:
         raise BadEnvironment(f"{name} must start with one of: {', '.join(schemes)}")
+    return value
+
+
+def _optional_url(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "").strip()
+    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
+        raise BadEnvironment(f"{name} must be an http:// or https:// address, or empty for none")
     return value
 
 

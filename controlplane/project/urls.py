@@ -10,6 +10,7 @@ from controlplane.access.api.views import UnknownView
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("controlplane.access.api.urls")),
+    path("api/v1/", include("controlplane.notifications.api.urls")),
     path("api/v1/", include("controlplane.registry.api.urls")),
     path("api/v1/", include("controlplane.policies.api.urls")),
     path("api/v1/", include("controlplane.delivery.api.urls")),

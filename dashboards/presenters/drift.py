@@ -49,7 +49,7 @@ class DriftRow:
     pills: tuple[StatePill, ...]
     lines: tuple[DriftLine, ...]
     more: int
-    expected: int
+    expected: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _row(service: ServiceDrift, registered: set[str]) -> DriftRow:
         pills=_pills(service),
         lines=tuple(_line(drift) for drift in shown),
         more=len(service.drifts) - len(shown),
-        expected=service.drifts[0].expected,
+        expected=service.drifts[0].expected if service.has_own_publication else None,
     )
 
 

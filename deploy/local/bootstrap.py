@@ -31,6 +31,7 @@ CHECKS = (
     ("migrations", ("python", "manage.py", "makemigrations", "--check", "--dry-run")),
 )
 BENCHMARKS = ("hotpath.py", "fanout.py", "scale.py", "sdk_overhead.py")
+ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
 GENERATED = (
     ".tidegate", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis",
     ".import_linter_cache", "benchmarks/results",
@@ -79,6 +80,10 @@ def run_tests() -> int:
     ensure_prometheus(machine)
     selection: list[str] = []
     missing = ""
+    try:
+        ensure_alertmanager(machine)
+    except SetupProblem as problem:
+        say(f"Tests against a real Alertmanager are skipped: {problem}")
     try:
         ensure_chromium(machine, python)
     except SetupProblem as problem:
@@ -148,7 +153,20 @@ def ensure_prometheus(machine: Machine) -> str:
     """Return the path of Prometheus; raises SetupProblem when it can't be had."""
     if machine.find("prometheus") is None:
         say("Getting Prometheus from Debian's package (once) ...")
-    return debian.ensure_program(machine, "prometheus", ["prometheus"], "usr/bin/prometheus")
+    found = debian.ensure_program(machine, "prometheus", ["prometheus"], "usr/bin/prometheus")
+    unpacked = machine.tools / "usr/bin/promtool"
+    if machine.find("promtool") is None and unpacked.exists():
+        debian.write_launcher(machine, "promtool", unpacked)  # it checks the alert rules
+    return found
+
+
+def ensure_alertmanager(machine: Machine) -> str:
+    """Return the path of Alertmanager; raises SetupProblem when it can't be had."""
+    if machine.find(*ALERTMANAGER) is None:
+        say("Getting Alertmanager from Debian's package (once) ...")
+    return debian.ensure_program(
+        machine, "prometheus-alertmanager", ALERTMANAGER, "usr/bin/prometheus-alertmanager"
+    )
 
 
 def ensure_chromium(machine: Machine, python: Path) -> str:

@@ -54,6 +54,7 @@ def tidegate_variables(plan: Plan) -> dict[str, str]:
         "TIDEGATE_REDIS_URL": f"redis://:{password}@{HOST}:{plan.ports.valkey}/0",
         "TIDEGATE_PROMETHEUS_URL": f"http://{HOST}:{plan.ports.prometheus}",
         "TIDEGATE_SECRET_KEY_FILE": str(plan.state_dir / "secret_key"),
+        "TIDEGATE_PUBLIC_URL": plan.url,
         "TIDEGATE_DEMO": "1" if plan.demo else "0",
         "TIDEGATE_SCRAPE_INTERVAL_S": str(SCRAPE_INTERVAL_S),
         "TIDEGATE_RATE_WINDOW_S": str(RATE_WINDOW_S),
@@ -111,6 +112,7 @@ def prometheus_process(plan: Plan, environment: Mapping[str, str]) -> ProcessSpe
             scrape_interval_s=SCRAPE_INTERVAL_S,
             targets_dir=plan.state_dir / "targets",
             web_port=plan.ports.web,
+            rules=ROOT / "deploy/alerts.yml",
         )
     )
     return ProcessSpec(

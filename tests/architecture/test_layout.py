@@ -31,6 +31,7 @@ OWNERS = {
     "PolicyVersion": "policies", "Override": "policies", "Publication": "policies",
     "SequenceCounter": "policies", "InstanceReport": "delivery", "Acknowledgement": "delivery",
     "SigningKey": "delivery",
+    "Alert": "notifications", "Notice": "notifications",
     "Objective": "slo", "BudgetSlice": "slo", "IdempotencyKey": "resilience",
 }  # fmt: skip
 

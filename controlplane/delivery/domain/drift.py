@@ -89,6 +89,7 @@ class ServiceDrift:
     live: int
     current: int
     drifts: tuple[Drift, ...]
+    has_own_publication: bool = True
 
     @property
     def drifting(self) -> tuple[Drift, ...]:
@@ -120,6 +121,7 @@ class Rejection:
     instances: tuple[str, ...]
     live: int
     since: datetime
+    has_own_publication: bool = True
 
 
 def find_drift(instance: Enforcing, expected: Served, now: datetime) -> Drift | None:
@@ -159,7 +161,13 @@ def judge_service(
         if drift is not None:
             drifts.append(drift)
     drifts.sort(key=lambda each: each.rank)
-    return ServiceDrift(service=service, live=live, current=current, drifts=tuple(drifts))
+    return ServiceDrift(
+        service=service,
+        live=live,
+        current=current,
+        drifts=tuple(drifts),
+        has_own_publication=lineup.is_own,
+    )
 
 
 def group_rejections(environment: str, services: Iterable[ServiceDrift]) -> list[Rejection]:
@@ -185,6 +193,7 @@ def group_rejections(environment: str, services: Iterable[ServiceDrift]) -> list
                         instances=tuple(sorted(drift.instance_id for drift in drifts)),
                         live=service.live,
                         since=min(drift.since for drift in drifts),
+                        has_own_publication=service.has_own_publication,
                     )
                 )
     return rejections

@@ -37,10 +37,14 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Lineup:
-    """The newest publications of one service: to everybody, and to the canary's instances."""
+    """The newest publications of one service: to everybody, and to the canary's instances.
+
+    Not its own when nobody registered it, and it is served the fleet default.
+    """
 
     stable: Served | None
     canary: Served | None = None
+    is_own: bool = True
 
     def for_instance(self, instance_id: str) -> Served | None:
         """Return what this instance should enforce; None when nothing was ever published."""

@@ -2,9 +2,10 @@
 
 from controlplane.delivery.selectors.drift import (
     FleetDrift,
+    Reporting,
     fleet_drift,
     list_rejections,
-    newest_sighting,
+    read_reporting,
 )
 from controlplane.delivery.selectors.instances import (
     InstanceRow,
@@ -32,6 +33,7 @@ __all__ = [
     "InstanceRow",
     "PublicationRow",
     "PublicationSpread",
+    "Reporting",
     "SigningKeyRow",
     "convergence",
     "convergence_many",
@@ -44,6 +46,6 @@ __all__ = [
     "list_recent_publications",
     "list_rejections",
     "list_signing_keys",
-    "newest_sighting",
+    "read_reporting",
     "signing_keys_stamp",
 ]

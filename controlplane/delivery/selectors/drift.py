@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db.models import Max
 
+from controlplane.delivery.domain.convergence import LIVE_WITHIN
 from controlplane.delivery.domain.drift import (
     GONE_AFTER,
     Enforcing,
@@ -19,6 +20,23 @@ from controlplane.delivery.domain.drift import (
 )
 from controlplane.delivery.models import InstanceReport
 from controlplane.delivery.selectors.rows import enforcing, read_lineups, reports_of
+
+SILENCE_DOUBTED_FOR = timedelta(days=1)  # then the instances themselves are forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """When any instance was last reported, and the moment by which to judge all of them.
+
+    When every instance falls silent at once, more likely delivery cannot write what they report.
+    Then they are judged as of the last report: a fleet must not look gone, nor a rejection over,
+    because nobody heard of it any more. `newest_at` is None when there is nothing to doubt;
+    `is_stale` says that the last report is so old that what it says may not be so any more.
+    """
+
+    newest_at: datetime | None
+    as_of: datetime
+    is_stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +85,17 @@ def fleet_drift(environment: str, service: str | None = None, *, now: datetime) 
 def list_rejections(
     environment: str, service: str | None = None, *, now: datetime
 ) -> Sequence[Rejection]:
-    """Return which services reject what they should enforce, where and why; two queries."""
-    return group_rejections(environment, fleet_drift(environment, service, now=now).services)
+    """Return which services reject what they should enforce, where and why; three queries."""
+    as_of = read_reporting(environment, now=now).as_of
+    return group_rejections(environment, fleet_drift(environment, service, now=as_of).services)
 
 
-def newest_sighting(environment: str) -> datetime | None:
-    """Return when any instance was last reported; None when none ever was; one query."""
-    found: datetime | None = InstanceReport.objects.filter(
+def read_reporting(environment: str, *, now: datetime) -> Reporting:
+    """Return when any instance was last reported, and what to judge by; one query."""
+    newest: datetime | None = InstanceReport.objects.filter(
         instance__environment=environment
     ).aggregate(newest=Max("instance__last_seen_at"))["newest"]
-    return found
+    if newest is None or now - newest > SILENCE_DOUBTED_FOR:
+        return Reporting(newest_at=None, as_of=now)
+    is_stale = newest <= now - LIVE_WITHIN
+    return Reporting(newest_at=newest, as_of=newest if is_stale else now, is_stale=is_stale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from django.db.models import QuerySet
@@ -28,7 +29,8 @@ class Lineups:
 
     def of(self, service: str) -> Lineup:
         """Return what a service is served; nothing before the first publication."""
-        return self._by_service.get(service) or self._by_service.get(FLEET_DEFAULT) or NOTHING
+        own = self._by_service.get(service)
+        return own or replace(self._by_service.get(FLEET_DEFAULT, NOTHING), is_own=False)
 
 
 def read_lineups(environment: str) -> Lineups:

@@ -21,6 +21,11 @@ PUBLISH_TO_SWAP = histogram(
 REPORTS_WRITTEN = counter(
     "tidegate_delivery_reports_written_total", "Instance reports written to the database."
 )
+REJECTIONS = counter(
+    "tidegate_delivery_rejections_total",
+    "Times that an instance began to reject a policy, by service.",
+    ("environment", "service"),
+)
 FEED_FAILURES = counter(
     "tidegate_delivery_feed_failures_total",
     "Failed reads and writes of the database, hint connections and writes of the snapshot file.",
@@ -39,6 +44,19 @@ SIGNS = gauge(
     "tidegate_delivery_signs",
     "1 while answers of this process are signed; 0 when it has no key that it can open.",
 )
+
+
+MAX_LABELLED_SERVICES = 500
+_labelled: set[tuple[str, str]] = set()
+
+
+def count_rejection(environment: str, service: str) -> None:
+    """Count that an instance began to reject a policy; services beyond 500 share one label."""
+    if (environment, service) not in _labelled:
+        if len(_labelled) >= MAX_LABELLED_SERVICES:
+            service = "other"
+        _labelled.add((environment, service))
+    REJECTIONS.labels(environment, service).inc()
 
 
 class PlaneCollector(Collector):

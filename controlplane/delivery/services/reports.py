@@ -10,6 +10,7 @@ from django.db import transaction
 from controlplane.delivery.domain.etags import claimed_position
 from controlplane.delivery.hotpath.reports import InstanceNote, Mark
 from controlplane.delivery.models import Acknowledgement, InstanceReport
+from controlplane.delivery.services.instruments import count_rejection
 from controlplane.policies.selectors.publications import list_publications_by_sequence
 from controlplane.registry.services.instances import (
     InstanceKey,
@@ -56,12 +57,14 @@ def write_reports(
                 for note in notes
             ]
         )
-        _write_states([note for note in notes if note.has_report], ids, positions)
+        rejecting = _write_states([note for note in notes if note.has_report], ids, positions)
         answers = _write_acknowledgements(notes, positions)
     if known is not None:
         if len(known) + len(ids) > MAX_KNOWN:
             known.clear()  # they are learnt again as they come
         known.update(ids)
+    for note in rejecting:
+        count_rejection(note.environment, note.service)
     return answers
 
 
@@ -100,15 +103,20 @@ def _write_states(
     notes: Sequence[InstanceNote],
     ids: Mapping[tuple[str, str, str], int],
     positions: Mapping[str, Position],
-) -> None:
+) -> list[InstanceNote]:
+    """Write the newest state of each instance; return those that began to reject something."""
     by_pk = {ids[note.environment, note.service, note.instance_id]: note for note in notes}
     reports = {
         report.instance_id: report
         for report in InstanceReport.objects.filter(instance_id__in=by_pk)
     }
+    rejecting: list[InstanceNote] = []
     for pk, note in by_pk.items():
         report = reports.setdefault(pk, InstanceReport(instance_id=pk, state="fetched"))
+        before = (report.rejected_etag, report.rejected_at)
         _update_state(report, note, positions)
+        if report.rejected_at is not None and before != (report.rejected_etag, report.rejected_at):
+            rejecting.append(note)
     InstanceReport.objects.bulk_create(
         reports.values(),
         update_conflicts=True,
@@ -116,6 +124,7 @@ def _write_states(
         update_fields=_REPORT_FIELDS,
         batch_size=500,
     )
+    return rejecting
 
 
 def _update_state(

@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "csp",
     "controlplane.resilience.apps.ResilienceConfig",
     "controlplane.access.apps.AccessConfig",
+    "controlplane.notifications.apps.NotificationsConfig",
     "controlplane.registry.apps.RegistryConfig",
     "controlplane.policies.apps.PoliciesConfig",
     "controlplane.delivery.apps.DeliveryConfig",

@@ -1,0 +1,1 @@
+"""Telling others: alerts to Alertmanager and webhooks, deduplicated, at least once."""

@@ -1,0 +1,1 @@
+"""What an alert says, and when it is told again: pure values."""
