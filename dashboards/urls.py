@@ -83,6 +83,7 @@ urlpatterns = [
     path("fleet-default/rollback/", rollback.fleet_default_rollback, name="fleet-default-rollback"),
     path("convergence/", convergence.convergence, name="convergence"),
     path("convergence/regions/drift", convergence.drift_region, name="convergence-drift"),
+    path("convergence/regions/rejections", convergence.rejections_region, name="rejections"),
     path(
         "convergence/regions/publications",
         convergence.publications_region,

@@ -10,6 +10,7 @@ from controlplane.kernel.clock import utc_now
 from dashboards.presenters.drift import present_drift
 from dashboards.presenters.publication import PublicationView, present_publication
 from dashboards.presenters.publications import Publications, present_publications
+from dashboards.presenters.rejections import present_rejections
 from dashboards.views.scope import Scope, draw, page, region
 
 
@@ -33,6 +34,18 @@ def drift_region(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Region: figures of the fleet, and services that drift."""
     shown = present_drift(environment=scope.environment, now=utc_now())
     return draw(request, scope, "convergence/_drift.html", drift=shown)
+
+
+@require_safe
+@region
+def rejections_region(request: HttpRequest, scope: Scope) -> HttpResponse:
+    """Region: who rejects what it should enforce; of one service when the URL names one."""
+    shown = present_rejections(
+        environment=scope.environment,
+        service=request.GET.get("service", "").strip()[:63],
+        now=utc_now(),
+    )
+    return draw(request, scope, "convergence/_rejections.html", rejections=shown)
 
 
 @require_safe

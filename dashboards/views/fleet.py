@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 from controlplane.kernel.clock import utc_now
 from controlplane.registry.selectors import list_service_headings
 from dashboards.presenters.fleet import Fleet, present_fleet
+from dashboards.presenters.rejections import present_rejections
 from dashboards.templatetags.links import link_to
 from dashboards.views.scope import Scope, draw, page, region
 
@@ -16,7 +17,15 @@ from dashboards.views.scope import Scope, draw, page, region
 @page
 def fleet(request: HttpRequest, scope: Scope) -> HttpResponse:
     """The page."""
-    return draw(request, scope, "fleet/fleet.html", fleet=_fleet(request, scope), nav="fleet")
+    rejections = present_rejections(environment=scope.environment, service="", now=utc_now())
+    return draw(
+        request,
+        scope,
+        "fleet/fleet.html",
+        fleet=_fleet(request, scope),
+        rejections=rejections,
+        nav="fleet",
+    )
 
 
 @require_safe

@@ -11,6 +11,7 @@ from dashboards.presenters.changes import present_recent
 from dashboards.presenters.dependencies import present_dependencies
 from dashboards.presenters.instances import present_instances, present_objectives
 from dashboards.presenters.limits import present_limits, present_tenants
+from dashboards.presenters.rejections import present_rejections
 from dashboards.presenters.service import present_endpoints, present_header
 from dashboards.presenters.service_charts import ServiceCharts, present_charts
 from dashboards.views.scope import Scope, draw, page, region
@@ -27,6 +28,7 @@ def service(request: HttpRequest, scope: Scope, service_slug: str) -> HttpRespon
         scope,
         "services/service.html",
         nav="service",
+        rejections=present_rejections(environment=scope.environment, service=service_slug, now=now),
         header=present_header(**ask, actor=scope.actor, now=now),
         panel=present_canary(**ask, actor=scope.actor, now=now),
         charts=_charts(request, scope, service_slug),

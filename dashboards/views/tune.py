@@ -29,6 +29,7 @@ from dashboards.forms.tune import (
     read_submission,
 )
 from dashboards.presenters.preview import Kind, Preview, present_preview
+from dashboards.presenters.rejections import present_rejections
 from dashboards.presenters.tune import present_in_force_values, present_tune
 from dashboards.presenters.values import problem_text
 from dashboards.templatetags.links import link_to
@@ -208,6 +209,9 @@ def _draw(
         status=status,
         nav="service",
         tune=shown,
+        rejections=present_rejections(
+            environment=scope.environment, service=service_slug, now=utc_now()
+        ),
         preview=_preview(scope, service_slug, submission),
         submission=submission,
         lasts=LASTS,
