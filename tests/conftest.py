@@ -5,11 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import settings
 
 from controlplane.access.models import Team
 from controlplane.registry.models import Environment, Service
 
 pytest_plugins = ["tests.scenarios.fixtures"]
+
+# A busy machine is no reason for a property to fail; the timeout of a test catches what hangs.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

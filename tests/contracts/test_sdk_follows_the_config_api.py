@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controlplane.delivery.domain.cohorts import position
 from controlplane.policies.domain.schema import builtin_policy
 from tests.contracts.asgi_streaming import StreamingAsgiTransport
 from tests.delivery.builders import (
@@ -43,13 +46,20 @@ class Fleet:
         self.plane = plane
         self.applied: list[tuple[float, int]] = []  # (virtual seconds, shed level)
 
-    def client(self, service: str = "checkout", token: Token = CHECKOUT_TOKEN) -> PolicyClient:
+    def client(
+        self,
+        service: str = "checkout",
+        token: Token = CHECKOUT_TOKEN,
+        instance_id: str = "",
+        state_dir: Path | None = None,
+    ) -> PolicyClient:
         return PolicyClient(
             "http://tidegate",
             "prod",
             service,
             token,
-            instance_id=f"{service}-1",
+            instance_id=instance_id or f"{service}-1",
+            state_dir=state_dir,
             transport=self._transport,
             on_change=[
                 lambda policy: self.applied.append(
@@ -61,6 +71,7 @@ class Fleet:
                 wall=self._loop.wall_unix,
                 elapsed=self._loop.time,
                 monotonic=self._loop.time,
+                in_thread=_at_once,
             ),
         )
 
@@ -68,6 +79,11 @@ class Fleet:
         """What the instance said of itself since the last look: outcome and tag, in order."""
         marks = [mark for note in self.plane.reports.take() for mark in note.marks]
         return [(mark.outcome, mark.etag) for mark in marks if mark.outcome != "fetched"]
+
+
+async def _at_once(work: Callable[[], None]) -> None:
+    """Virtual time does not wait for threads."""
+    work()
 
 
 def make_fleet(loop: VirtualTimeLoop, transport: str, **first: Any) -> Fleet:
@@ -172,6 +188,33 @@ def test_a_draining_server_is_left_and_found_again(transport: str) -> None:
 
         assert client.policy.inbound.shedding.level == 1
         await client.stop()
+
+    run_virtually(story)
+
+
+@by_each_transport
+def test_an_instance_that_restarts_by_another_name_leaves_the_canary(
+    transport: str, tmp_path: Path
+) -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        fleet = make_fleet(loop, transport, policy=policy(1))
+        canary = {"cohort": "canary", "ratio": 0.5, "salt": "s"}
+        fleet.plane.store.swap(snapshot(8, policy=policy(2), **canary))
+        names = [f"checkout-{number}" for number in range(20)]
+        inside = next(name for name in names if position("s", name) < 0.5)
+        outside = next(name for name in names if position("s", name) >= 0.5)
+        first = fleet.client(instance_id=inside, state_dir=tmp_path)
+        await first.start()
+        await asyncio.sleep(10)
+        assert first.policy.inbound.shedding.level == 2
+        await first.stop()
+
+        second = fleet.client(instance_id=outside, state_dir=tmp_path)
+        await second.start()
+        await asyncio.sleep(10)
+        assert (second.policy.inbound.shedding.level, second.sequence) == (1, 7)
+        assert second.rejected is None
+        await second.stop()
 
     run_virtually(story)
 

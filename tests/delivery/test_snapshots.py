@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +103,10 @@ def test_the_step_in_force_is_the_last_one_that_has_begun(ats: list[float], now:
 def test_times_are_rfc_3339_in_utc() -> None:
     assert rfc3339(NOW) == "2026-11-02T02:14:00Z"
     assert rfc3339(NOW + timedelta(milliseconds=250)) == "2026-11-02T02:14:00.250000Z"
+
+
+@pytest.mark.parametrize("fields", [{}, {"cohort": "canary", "ratio": 0.1, "salt": "s"}])
+def test_a_body_says_when_it_is_for_a_part_of_the_instances(fields: dict[str, Any]) -> None:
+    (step,) = snapshot(7, **fields).steps
+
+    assert json.loads(step.body).get("cohort") == fields.get("cohort")

@@ -100,6 +100,7 @@ class Follower:
         *,
         clock: FakeClock | None = None,
         luck: float = 0.5,
+        instance: str = "checkout-1",
         token: Token = "tgs_secret",
         **options: Any,
     ) -> None:
@@ -114,7 +115,7 @@ class Follower:
             "prod",
             "checkout",
             token,
-            instance_id="checkout-1",
+            instance_id=instance,
             state_dir=state_dir,
             on_change=[lambda policy: self.levels.append(policy.inbound.shedding.level)],
             transport="long_poll",

@@ -51,11 +51,14 @@ def rfc3339(instant: datetime) -> str:
 def _render(
     published: PublishedPolicy, etag: str, policy: Any, later: list[ScheduledPolicy]
 ) -> bytes:
+    # Only a part of the instances may keep what is for a part of them: they have to be told.
+    cohort = {"cohort": published.cohort} if published.cohort else {}
     return orjson.dumps(
         {
             "schema": SCHEMA,
             "environment": published.environment,
             "service": published.service,
+            **cohort,
             "version": published.version,
             "sequence": published.sequence,
             "etag": etag,

@@ -11,15 +11,17 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from tidegate.clock import MAX_SILENT_SKEW_S, ServerClock
+from tidegate.disk_copy import DiskCopy
 from tidegate.errors import PolicyRejected
 from tidegate.in_force import InForce
 from tidegate.key_ring import KeyRing
 from tidegate.publication import SCHEMA, Publication, parse_body, parse_etag, parse_publication
 from tidegate.series import Count
 from tidegate.signatures import SignatureRejected, parse_signature
-from tidegate.store import PolicyStore, StoredPublication
+from tidegate.store import StoredPublication
 
 log = logging.getLogger("tidegate")
 
@@ -62,6 +64,7 @@ class Adoption:
 
     Args:
         address: environment and service, which a delivery must be for.
+        instance: names this process; what is on disk may be another's.
         ring: verifies signatures; None takes what comes unverified.
         in_thread: runs what blocks, such as writing to the disk, beside the event loop.
         failures: counts what did not verify.
@@ -73,7 +76,8 @@ class Adoption:
         in_force: InForce,
         clock: ServerClock,
         *,
-        store: PolicyStore | None,
+        instance: str,
+        disk: DiskCopy | None,
         ring: KeyRing | None,
         in_thread: InThread,
         failures: Count,
@@ -81,15 +85,16 @@ class Adoption:
         self._address = address
         self._in_force = in_force
         self._clock = clock
-        self._store = store
+        self._instance = instance
+        self._disk = disk
         self._ring = ring
         self._in_thread = in_thread
         self._failures = failures
         self._taking = asyncio.Lock()
         self._lower_since_s: float | None = None
-        self._is_disk_good = True
         self._is_skewed = False
         self.kept: Delivery | None = None  # what is in force, as it came
+        self._cohort = ""
         self.etag: str | None = None
         self.rejection: Rejection | None = None
         self.confirmed_at_s: float | None = None
@@ -132,39 +137,49 @@ class Adoption:
             self._lower_since_s = None
 
     def load(self) -> None:
-        """Put in force what the disk copy says for now; nothing when there is no usable copy."""
-        stored = None if self._store is None else self._store.load()
-        if self._store is None or stored is None:
+        """Put in force what the disk says for now; nothing when there is no usable copy."""
+        if self._disk is None:
             return
+        for path, stored in self._disk.own():
+            self._load_copy(path, stored)
+        if self._in_force.publication is None:
+            for path, stored in self._disk.borrowed():
+                self._load_copy(path, stored, is_borrowed=True)
+
+    def succeed(
+        self, kept: Delivery | None, confirmed_at_s: float | None, *, is_other: bool
+    ) -> None:
+        """Put in force what a client had that nobody runs any more, of this instance or another."""
+        if kept is None:
+            return
+        try:
+            publication = self._open(kept)
+            self._adopt(kept, publication, is_borrowed=is_other and bool(publication.cohort))
+        except PolicyRejected as problem:
+            log.warning("the policy in force before is not usable: %s", problem)
+            return
+        self.confirmed_at_s = confirmed_at_s
+
+    def _load_copy(
+        self, path: Path, stored: StoredPublication, *, is_borrowed: bool = False
+    ) -> None:
         self._clock.remember_skew(stored.skew_s)
         try:
             if self._ring is not None:
                 self._ring.learn({"keys": stored.keys})
             delivery = Delivery(stored.body, stored.etag, stored.signature)
             publication = self._open(delivery)
-            if publication.sequence < (self._in_force.sequence or 0):
+            if self._in_force.is_above(publication):
                 return
-            self._adopt(delivery, publication)
+            self._adopt(delivery, publication, is_borrowed=is_borrowed)
         except PolicyRejected as problem:
-            log.warning("the policy stored in %s is not usable: %s", self._store.path, problem)
-            self._is_disk_good = False
+            log.warning("the policy stored in %s is not usable: %s", path, problem)
+            if self._disk is not None:
+                self._disk.distrust(path)
             return
         self.confirmed_at_s = stored.saved_at_unix_s
-        self.etag = self._in_force.etag
-
-    def succeed(self, kept: Delivery | None, confirmed_at_s: float | None) -> None:
-        """Put in force what another had, unless what is here is as new."""
-        if kept is None:
-            return
-        try:
-            publication = self._open(kept)
-            if publication.sequence <= (self._in_force.sequence or -1):
-                return
-            self._adopt(kept, publication)
-        except PolicyRejected as problem:
-            log.warning("the policy in force before is not usable: %s", problem)
-            return
-        self.confirmed_at_s = confirmed_at_s
+        # What was meant for others is no answer to this instance: it asks as if it had none.
+        self.etag = None if is_borrowed else self._in_force.etag
 
     def follow_schedule(self) -> float:
         """Apply the step whose time has come; returns the seconds until the next look."""
@@ -275,16 +290,18 @@ class Adoption:
             address = f"{document.get('environment')}/{document.get('service')}"
             raise Misdirected("", f"it is for {address}, not for {environment}/{service}")
 
-    def _adopt(self, delivery: Delivery, publication: Publication) -> None:
-        self._in_force.adopt(publication, self._clock.now_s())
+    def _adopt(
+        self, delivery: Delivery, publication: Publication, *, is_borrowed: bool = False
+    ) -> None:
+        self._in_force.adopt(publication, self._clock.now_s(), is_borrowed=is_borrowed)
+        self._cohort = publication.cohort
         self.kept = Delivery(delivery.body, publication.steps[0].etag, delivery.signature)
         self._lower_since_s = None
         self.clock_learned.set()
 
     def _is_from_the_past(self, publication: Publication) -> bool:
         """Whether a node answered that has not yet what another had, and not for long."""
-        sequence = self._in_force.sequence
-        if sequence is None or publication.sequence >= sequence:
+        if not self._in_force.is_above(publication):
             return False
         now_s = self._clock.elapsed_s()
         if self._lower_since_s is None:
@@ -292,8 +309,8 @@ class Adoption:
         return now_s - self._lower_since_s < LAG_S
 
     async def _save(self) -> bool:
-        kept, ring = self.kept, self._ring
-        if self._store is None or kept is None:
+        kept, ring, disk = self.kept, self._ring, self._disk
+        if disk is None or kept is None:
             return True
         copy = StoredPublication(
             kept.etag or "",
@@ -302,15 +319,14 @@ class Adoption:
             self._clock.now_s(),
             kept.signature,
             () if ring is None else ring.entries,
+            self._instance,
         )
         try:
-            save = partial(self._store.save, copy, over_anything=not self._is_disk_good)
-            await self._in_thread(save)
+            await self._in_thread(partial(disk.save, copy, self._cohort))
         except OSError as problem:
             # Enforced all the same; the ETag stays, so the next answer brings it again.
-            log.warning("the policy could not be stored in %s: %s", self._store.path, problem)
+            log.warning("the policy could not be stored: %s", problem)
             return False
-        self._is_disk_good = True
         return True
 
     def _refuse(self, delivery: Delivery, problem: PolicyRejected) -> None:

@@ -24,6 +24,7 @@ import httpx
 from tidegate.adoption import Adoption, Delivery, InThread
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
 from tidegate.control_plane import ControlPlane, Token
+from tidegate.disk_copy import DiskCopy
 from tidegate.following import Following, Pace
 from tidegate.in_force import InForce, Subscriber
 from tidegate.key_ring import KeyRing, PinnedKey
@@ -31,7 +32,6 @@ from tidegate.ladder import AUTO, Ladder, transports_of
 from tidegate.metrics import Metrics
 from tidegate.policy import Policy
 from tidegate.publication import PollAdvice
-from tidegate.store import PolicyStore
 
 log = logging.getLogger("tidegate")
 
@@ -104,11 +104,15 @@ class PolicyClient:
             monotonic=world.monotonic,
         )
         self._in_force = InForce(on_change, world.switching)
+        disk = None
+        if state_dir is not None:
+            disk = DiskCopy(Path(state_dir), environment, service, self.instance_id)
         self._adoption = Adoption(
             (environment, service),
             self._in_force,
             self._clock,
-            store=None if state_dir is None else PolicyStore(Path(state_dir), environment, service),
+            instance=self.instance_id,
+            disk=disk,
             ring=None if pinned_keys is None else KeyRing(pinned_keys),
             in_thread=world.in_thread,
             failures=self.metrics.config_signature_failures.child(),
@@ -232,7 +236,8 @@ class PolicyClient:
         policy, or none that is newer than what is in force, changes nothing.
         """
         self._clock.remember_skew(predecessor.skew_s)
-        self._adoption.succeed(predecessor.kept, predecessor.confirmed_at_s)
+        is_other = predecessor.instance_id != self.instance_id
+        self._adoption.succeed(predecessor.kept, predecessor.confirmed_at_s, is_other=is_other)
 
     def follow_schedule(self) -> float:
         """Apply the step whose time has come; returns the seconds until the next look."""

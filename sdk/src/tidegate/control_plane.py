@@ -25,7 +25,7 @@ from tidegate.streams import PolicyStream, StreamEnded
 Answered = TypeVar("Answered")
 
 KEYS_PATH = "/config/v1/keys"
-MAX_KEYS_BYTES = 256 * 1024
+MAX_KEYS_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _CONNECT_S = 2.0
 _ANSWER_S = 5.0  # how long an answer may take beyond the wait that was asked for
@@ -244,7 +244,7 @@ class ControlPlane:
             if response.status_code in (200, 304) and kind != "text/event-stream":
                 raise StreamUnsupported(f"HTTP {response.status_code} with {kind or 'no type'}")
             if response.status_code != 200:
-                refusal = self._refusal(response, await _read(response, MAX_KEYS_BYTES))
+                refusal = self._refusal(response, await _read(response, MAX_BODY_BYTES))
                 if response.status_code == 406:
                     raise StreamUnsupported(str(refusal))
                 raise refusal

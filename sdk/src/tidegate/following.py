@@ -29,7 +29,9 @@ _LONGEST_RETRY_AFTER_S = 300.0  # a server's mistake must not strand its clients
 _UNCHANGED_S = 2.0  # spread of the next poll after a full answer that changed nothing
 _HURRIES = 3
 _LOOK_BEHIND_S = 60.0  # a full poll stands behind every stream, about this often
-_CATCH_UP_S = 2.0  # how long a stream may bring what a poll beside it brought already
+# How long a stream may take to bring what a poll beside it brought: its node may be behind the
+# one that answered the poll, by the 2 s after which every node looks into the database.
+_CATCH_UP_S = 5.0
 _PROVEN_S = 3.0 * HEARTBEAT_S  # a stream that lived for this long works
 _KEYS_AT_MOST_EVERY_S = 30.0
 _KEYS_REFRESHED_S = 3600.0

@@ -32,6 +32,7 @@ class InForce:
         self.policy = SAFE_DEFAULTS
         self.publication: Publication | None = None
         self.etag: str | None = None
+        self._is_borrowed = False
         self._subscribers = list(subscribers)
 
     @property
@@ -43,18 +44,33 @@ class InForce:
         """Have `apply` called with each new policy."""
         self._subscribers.append(apply)
 
-    def adopt(self, publication: Publication, now_unix_s: float) -> None:
+    def is_above(self, publication: Publication) -> bool:
+        """Whether what is in force is newer, and was meant for this instance."""
+        return (
+            self.sequence is not None
+            and not self._is_borrowed
+            and (publication.sequence < self.sequence)
+        )
+
+    def adopt(
+        self, publication: Publication, now_unix_s: float, *, is_borrowed: bool = False
+    ) -> None:
         """Put a publication in force, at the step that this time (server's clock) is in.
+
+        Args:
+            is_borrowed: it was meant for other instances, and any that is for this one replaces
+                it, whatever its sequence.
 
         Raises:
             PolicyRejected: its sequence is lower than ours, or a subscriber cannot obey it.
                 Everything is as before.
         """
-        if self.sequence is not None and publication.sequence < self.sequence:
+        if self.is_above(publication):
             reason = f"{publication.sequence} is lower than {self.sequence}, which is in force"
             raise PolicyRejected("sequence", reason)
         self._switch(publication, now_unix_s)
         self.publication = publication
+        self._is_borrowed = is_borrowed
 
     def advance(self, now_unix_s: float) -> None:
         """Switch to the scheduled step whose time has come; usually there is none.

@@ -25,7 +25,7 @@ log = logging.getLogger("tidegate")
 
 PinnedKey = str | Mapping[str, object]
 
-MAX_LISTED_KEYS = 64
+MAX_LISTED_KEYS = 256
 MAX_ENDORSEMENTS = 16
 
 
@@ -43,6 +43,8 @@ class KeyRing:
     def __init__(self, pinned: Iterable[PinnedKey]) -> None:
         if find_spec("cryptography") is None:
             raise VerificationUnavailable
+        if isinstance(pinned, str | Mapping):
+            raise ValueError("pinned_keys: expected a list, even of one key")
         self._pinned: dict[str, PublicKey | None] = {}  # None until the list brings the key
         for index, key in enumerate(pinned):
             self._pin(key, f"pinned_keys[{index}]")

@@ -37,7 +37,7 @@ class PollAdvice:
 class Publication:
     """Everything one answer said, checked; `steps` are in the order of their times.
 
-    The first step is in force since ever. `document` is the answer as it came, for the disk.
+    The first step is in force since ever. `cohort` is empty when it is for every instance.
     """
 
     environment: str
@@ -46,7 +46,7 @@ class Publication:
     sequence: int
     steps: tuple[Step, ...]
     poll: PollAdvice
-    document: Mapping[str, object]
+    cohort: str = ""
 
     def step_at(self, now_unix_s: float) -> Step:
         """The step in force at this time by the server's clock."""
@@ -108,7 +108,7 @@ def parse_publication(document: Mapping[str, object], etag: str) -> Publication:
         sequence=sequence,
         steps=(now, *sorted(later, key=lambda step: step.at_unix_s)),
         poll=_parse_poll(document.get("poll")),
-        document=document,
+        cohort=str(document.get("cohort") or ""),
     )
 
 

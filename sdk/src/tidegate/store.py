@@ -29,18 +29,21 @@ class StoredPublication:
     saved_at_unix_s: float
     signature: str | None = None
     keys: tuple[Mapping[str, object], ...] = ()
+    instance: str = ""
 
 
 class PolicyStore:
-    """One file per environment and service under `directory`, readable by its owner only.
+    """One file per environment, service and `part` under `directory`, readable by its owner only.
 
     Instances of one service on one machine may share it: a file is replaced whole, and a
-    lower sequence never replaces a higher one.
+    lower sequence never replaces a higher one. What is for a part of the instances has a file of
+    its own, such as `prod.checkout.canary.json`.
     """
 
-    def __init__(self, directory: Path, environment: str, service: str) -> None:
+    def __init__(self, directory: Path, environment: str, service: str, part: str = "") -> None:
         self._directory = directory
-        self.path = directory / f"{_file_name(environment)}.{_file_name(service)}.json"
+        names = [environment, service, *([part] if part else [])]
+        self.path = directory / f"{'.'.join(map(_file_name, names))}.json"
 
     def load(self) -> StoredPublication | None:
         """What was stored last; None when nothing was, or when it cannot be read."""
@@ -73,6 +76,7 @@ class PolicyStore:
             "body": publication.body.decode(),
             "signature": publication.signature,
             "keys": list(publication.keys),
+            "instance": publication.instance,
             "skew_s": publication.skew_s,
             "saved_at_unix_s": publication.saved_at_unix_s,
         }
@@ -122,6 +126,7 @@ def _read(stored: Mapping[str, object]) -> StoredPublication | None:
         _number(stored["saved_at_unix_s"]),
         signature if isinstance(signature, str) else None,
         tuple(key for key in keys if isinstance(key, Mapping)),
+        str(stored.get("instance", "")),
     )
 
 

@@ -1,0 +1,61 @@
+"""The copies of one service's policies on disk: everybody's, and that of a part of the instances.
+
+Whoever belongs to a canary is decided by the name of the instance, which a restart may change. So
+an instance starts from the copy that was for everybody, or from the other one when that was its
+own; and from one that is neither only when there is nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidegate.store import PolicyStore, StoredPublication
+
+log = logging.getLogger("tidegate")
+
+PART = "canary"
+
+
+class DiskCopy:
+    """Keeps what was delivered to `instance`."""
+
+    def __init__(self, directory: Path, environment: str, service: str, instance: str) -> None:
+        self._everybodys = PolicyStore(directory, environment, service)
+        self._parts = PolicyStore(directory, environment, service, PART)
+        self._instance = instance
+        self._no_good: set[Path] = set()
+
+    def own(self) -> Iterator[tuple[Path, StoredPublication]]:
+        """Yield the copies that this instance may start from; the highest sequence counts."""
+        for store in (self._everybodys, self._parts):
+            copy = store.load()
+            if copy is not None and (store is self._everybodys or self._is_own(copy)):
+                yield store.path, copy
+
+    def borrowed(self) -> Iterator[tuple[Path, StoredPublication]]:
+        """Yield a copy that was meant for other instances, for want of a better one."""
+        copy = self._parts.load()
+        if copy is not None and not self._is_own(copy):
+            yield self._parts.path, copy
+
+    def distrust(self, path: Path) -> None:
+        """Let the next copy replace this one, whatever its sequence."""
+        self._no_good.add(path)
+
+    def save(self, copy: StoredPublication, cohort: str) -> None:
+        """Keep a copy of what was delivered.
+
+        Raises:
+            OSError: the disk is full, read-only, or not ours; its text names the file.
+        """
+        store = self._parts if cohort else self._everybodys
+        # Another instance's copy of a part is of no use to us, and its sequence says nothing.
+        present = self._parts.load() if cohort else None
+        is_foreign = present is not None and not self._is_own(present)
+        store.save(copy, over_anything=is_foreign or store.path in self._no_good)
+        self._no_good.discard(store.path)
+
+    def _is_own(self, copy: StoredPublication) -> bool:
+        return copy.instance == self._instance
