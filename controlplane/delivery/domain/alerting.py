@@ -33,7 +33,7 @@ def rejection_annotations(rejection: Rejection, *, url: str, runbook_url: str) -
     count = len(rejection.instances)
     named = ", ".join(rejection.instances[:NAMED_INSTANCES])
     more = count - NAMED_INSTANCES
-    noun = "instance rejects" if count == 1 else "instances reject"
+    noun = "instances rejects" if count == 1 else "instances reject"
     annotations = {
         "summary": (
             f"{count} of {rejection.live} live {rejection.service} {noun} "
