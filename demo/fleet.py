@@ -117,12 +117,24 @@ def place(ports: Sequence[int]) -> list[PlacedInstance]:
     ]
 
 
-def write_files(state_dir: Path, placed: Sequence[PlacedInstance]) -> None:
-    """Write where instances listen: `fleet.json` for callers, a target file for Prometheus."""
-    addresses: dict[str, list[str]] = {}
+def addresses_of(placed: Sequence[PlacedInstance]) -> dict[str, tuple[str, ...]]:
+    """Return the `host:port` of every instance, by service."""
+    addresses: dict[str, tuple[str, ...]] = {}
     for one in placed:
-        addresses.setdefault(one.service, []).append(f"{HOST}:{one.port}")
-    _write_json(state_dir / "fleet.json", addresses)
+        addresses[one.service] = (*addresses.get(one.service, ()), f"{HOST}:{one.port}")
+    return addresses
+
+
+def write_files(
+    state_dir: Path, placed: Sequence[PlacedInstance], edge_port: int | None = None
+) -> None:
+    """Write where instances listen: `fleet.json` for callers, a target file for Prometheus.
+
+    Args:
+        edge_port: of the Envoy in front of gateway; None when there is none.
+    """
+    edge = {} if edge_port is None else {"edge": (f"{HOST}:{edge_port}",)}
+    _write_json(state_dir / "fleet.json", {**addresses_of(placed), **edge})
     _write_json(state_dir / "targets" / "fleet.json", scrape_targets(placed))
 
 

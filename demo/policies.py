@@ -21,6 +21,30 @@ FLEET_DEFAULT: dict[str, Any] = {
     "lifecycle": {"drain": {"not_ready_s": 1, "timeout_s": 2}},
 }
 
+# What an Envoy does not take (docs/adapters/envoy.md) is left to the fleet default.
+EDGE_POLICY: dict[str, Any] = {
+    "inbound": {
+        "deadline_ms": 5000,
+        "concurrency": {"max": 200},
+        "endpoints": {
+            "GET /": {"criticality": "sheddable_plus"},
+            "GET /search": {"criticality": "sheddable_plus"},
+            "POST /orders": {"criticality": "critical_plus"},
+        },
+    },
+    "outbound": {
+        "dependencies": {
+            # gateway does its own retries: from here only a connection that is not made is tried
+            # again, at another instance.
+            "gateway": {
+                "timeouts": {"attempt_ms": 4500},
+                "retry": {"max_attempts": 2, "on": ["connect_error"]},
+                "breaker": {"failure_rate": 0.8},
+            }
+        }
+    },
+}
+
 POLICIES: dict[str, dict[str, Any]] = {
     "gateway": {
         "inbound": {

@@ -6,6 +6,7 @@ Idempotent: what exists is left as its users have changed it; only what is missi
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,8 +31,8 @@ from controlplane.registry.services.registration import (
     register_service,
 )
 from controlplane.slo.services.objectives import ensure_default_objectives
-from demo.fleet import ENVIRONMENT, FLEET, FleetService
-from demo.policies import FLEET_DEFAULT, POLICIES
+from demo.fleet import ENVIRONMENT, FleetService
+from demo.policies import EDGE_POLICY, FLEET_DEFAULT, POLICIES
 
 PASSWORD = "tidegate-demo"  # noqa: S105 - well known on purpose, and refused outside the demo
 LOGINS = {"viewer": Role.VIEWER, "oncall": Role.OPERATOR, "admin": Role.ADMIN}
@@ -51,17 +52,21 @@ class Seed:
 
     actor: Actor
     now: datetime
+    shapes: Sequence[FleetService]
 
 
-def seed_demo(*, state_dir: Path, now: datetime) -> None:
+def seed_demo(*, state_dir: Path, now: datetime, shapes: Sequence[FleetService]) -> None:
     """Make everything the demo needs that is not there yet.
+
+    Args:
+        shapes: the services it consists of.
 
     Raises:
         Forbidden: these settings are not for a demo: its passwords are public.
     """
     if not settings.TIDEGATE_ALLOW_DEMO:
         raise Forbidden("the demo's logins are public; these settings do not allow them")
-    seed = Seed(system_actor("demo seed"), now)
+    seed = Seed(system_actor("demo seed"), now, shapes)
     with transaction.atomic():
         environment = ensure_environment(
             actor=seed.actor, slug=ENVIRONMENT, name="Production", now=now
@@ -78,8 +83,8 @@ def seed_demo(*, state_dir: Path, now: datetime) -> None:
 
 
 def _register_fleet(seed: Seed, environment: Environment) -> dict[str, Service]:
-    services = {shape.name: _register(seed, environment, shape) for shape in FLEET}
-    for shape in FLEET:
+    services = {shape.name: _register(seed, environment, shape) for shape in seed.shapes}
+    for shape in seed.shapes:
         for name in shape.calls:
             ensure_dependency(
                 actor=seed.actor,
@@ -129,7 +134,7 @@ def _publish_policies(seed: Seed, environment: Environment, services: dict[str, 
             publish_version(
                 actor=seed.actor,
                 service=service,
-                document=POLICIES[name],
+                document={"edge": EDGE_POLICY, **POLICIES}[name],
                 reason=REASON,
                 now=seed.now,
             )
@@ -146,7 +151,7 @@ def _ensure_login(seed: Seed, name: str, role: Role) -> User:
 def _missing_tokens(seed: Seed, folder: Path, oncall: User) -> dict[Path, str]:
     """Make the tokens whose files are missing or hold a token that is not live; path to text."""
     made: dict[Path, str] = {}
-    for shape in FLEET:
+    for shape in seed.shapes:
         path = folder / shape.name
         if not _holds_live_token(path, seed.now):
             _, made[path] = create_service_token(

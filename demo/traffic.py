@@ -99,8 +99,13 @@ def run(state_dir: Path) -> None:
         asyncio.run(Load(state_dir, random.Random()).send_for_ever())
 
 
+def front_door(addresses: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return where users knock: at the edge if there is one, else at gateway itself."""
+    return addresses.get("edge") or addresses["gateway"]
+
+
 class Load:
-    """Sends visits to the gateway and counts their answers."""
+    """Sends visits to the front door and counts their answers."""
 
     def __init__(self, state_dir: Path, chance: random.Random) -> None:
         self._chance = chance
@@ -108,7 +113,7 @@ class Load:
         self._answers: Counter[str] = Counter()
         self._unfinished: set[asyncio.Task[None]] = set()
         self._client = httpx.AsyncClient(
-            transport=RoundRobinTransport(read_addresses(state_dir)["gateway"]),
+            transport=RoundRobinTransport(front_door(read_addresses(state_dir))),
             base_url="http://gateway",
             timeout=CLIENT_TIMEOUT_S,
         )

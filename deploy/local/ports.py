@@ -19,6 +19,8 @@ class Ports:
     web: int
     valkey: int
     prometheus: int
+    edge: int
+    edge_admin: int
     instances: tuple[int, ...]
 
 
@@ -81,7 +83,9 @@ def choose_ports(web: int, instance_count: int) -> Ports:
 
     valkey = next_free(web + 1)
     prometheus = next_free(web + 2)
+    edge = next_free(web + 3)
+    edge_admin = next_free(web + 4)
     instances = tuple(
         next_free(web + INSTANCE_OFFSET + position) for position in range(instance_count)
     )
-    return Ports(web, valkey, prometheus, instances)
+    return Ports(web, valkey, prometheus, edge, edge_admin, instances)

@@ -22,7 +22,7 @@ from deploy.local import plan as plans
 from deploy.local import readiness
 from deploy.local.children import ProcessSpec, die_with_parent, prepare_log, spawn
 from deploy.local.plan import Plan
-from deploy.local.ports import check_web_port, choose_ports, parse_port
+from deploy.local.ports import HOST, check_web_port, choose_ports, parse_port
 from deploy.local.problems import SetupProblem
 from deploy.local.state import (
     already_running,
@@ -36,6 +36,7 @@ from deploy.local.supervisor import Supervisor
 
 TICK_S = 0.1
 READY_WITHIN_S = 60.0
+EDGE_WITHIN_S = 20.0
 
 
 class StopRequest:
@@ -118,7 +119,7 @@ def run(plan: Plan, stop: StopRequest) -> int:
         # First, so that no instance begins with a refused poll and its backoff.
         wait_for("the web process", partial(readiness.is_ready, plan.ports.web), supervisor, stop)
         if plan.demo:
-            start_fleet(plan, environment, supervisor)
+            start_fleet(plan, environment, supervisor, stop)
         announce(plan, supervisor, stop, started_s, from_start_s)
         write_private(ready_file, plan.url)
         while not stop.asked:
@@ -185,8 +186,10 @@ def run_once(plan: Plan, spec: ProcessSpec, stop: StopRequest) -> None:
         raise SetupProblem(f"`{spec.name}` failed:\n{tail}\n(the whole log: {log_path})")
 
 
-def start_fleet(plan: Plan, environment: dict[str, str], supervisor: Supervisor) -> None:
-    """Start every instance of the demo fleet, and the load on it."""
+def start_fleet(
+    plan: Plan, environment: dict[str, str], supervisor: Supervisor, stop: StopRequest
+) -> None:
+    """Start every instance of the demo fleet, the edge in front of it, and the load."""
     from demo import fleet, instance, traffic
 
     gc.freeze()  # what is imported stays shared between the forks
@@ -201,8 +204,39 @@ def start_fleet(plan: Plan, environment: dict[str, str], supervisor: Supervisor)
                 partial(instance.serve, one, plan.state_dir, plan.url),
             )
         )
+    if start_edge(plan, environment, supervisor, stop):
+        fleet.write_files(plan.state_dir, placed, plan.ports.edge)
     supervisor.start(_forked("load", plans.LOAD, environment, partial(traffic.run, plan.state_dir)))
     say(f"  fleet       {len(fleet.FLEET)} services, {len(placed)} instances, with load")
+
+
+def start_edge(
+    plan: Plan, environment: dict[str, str], supervisor: Supervisor, stop: StopRequest
+) -> bool:
+    """Start the Envoy in front of gateway; say so and return False where there can be none."""
+    from demo import edge
+    from demo.fleet import read_addresses
+
+    ports = edge.EdgePorts(plan.ports.edge, plan.ports.edge_admin)
+    try:
+        binary = edge.find_envoy()
+    except edge.NoEnvoy as problem:
+        say(f"  edge        none: {problem}; the load goes to gateway itself")
+        return False
+    config = edge.write_files(
+        plan.state_dir,
+        ports,
+        gateway=read_addresses(plan.state_dir)["gateway"],
+        tidegate_port=plan.ports.web,
+    )
+    argv = edge.command(binary, config)
+    supervisor.start(ProcessSpec("edge", plans.FLEET, argv, env=environment, stop_s=3))
+    if not wait_for("Envoy", lambda: edge.is_live(ports), supervisor, stop, within_s=EDGE_WITHIN_S):
+        supervisor.drop("edge")
+        say("  edge        none: Envoy does not start; the load goes to gateway itself")
+        return False
+    say(f"  edge        Envoy on {HOST}:{ports.listen}, its admin page on {HOST}:{ports.admin}")
+    return True
 
 
 def _forked(
@@ -219,10 +253,10 @@ def announce(
         token = plan.state_dir / "tokens/operator"
 
         def fleet_is_seen() -> bool:
-            from demo.fleet import FLEET
+            from demo.fleet import read_addresses
 
             seen = readiness.list_services_with_traffic(plan.ports.web, token)
-            return {service.name for service in FLEET} <= set(seen)
+            return read_addresses(plan.state_dir).keys() <= set(seen)
 
         wait_for("traffic of every service on the Fleet page", fleet_is_seen, supervisor, stop)
     now_s = time.monotonic()
@@ -234,9 +268,14 @@ def announce(
 
 
 def wait_for(
-    what: str, is_so: Callable[[], bool], supervisor: Supervisor, stop: StopRequest
-) -> None:
-    """Keep the children running until `is_so`, or say what is still missing after a minute.
+    what: str,
+    is_so: Callable[[], bool],
+    supervisor: Supervisor,
+    stop: StopRequest,
+    *,
+    within_s: float = READY_WITHIN_S,
+) -> bool:
+    """Keep the children running until `is_so`; after `within_s` say what is missing, and go on.
 
     Raises:
         Stopped: the user asked to stop meanwhile.
@@ -246,10 +285,11 @@ def wait_for(
         if stop.asked:
             raise Stopped
         supervisor.tick()
-        if time.monotonic() - began_s > READY_WITHIN_S:
+        if time.monotonic() - began_s > within_s:
             say(f"Still waiting for {what}: see the logs.")
-            return
+            return False
         time.sleep(TICK_S * 3)
+    return True
 
 
 WELCOME = "  Open      {url}\n"

@@ -36,6 +36,12 @@ class Supervisor:
         self.write_process_table()
         return child
 
+    def drop(self, name: str) -> None:
+        """Stop one process at once and forget it."""
+        child = self.children.pop(name)
+        stop_in_stages([child], time.monotonic())
+        self.write_process_table()
+
     def tick(self) -> None:
         """Reap what ended, restart what is due, stop and release what is held."""
         now_s = time.monotonic()

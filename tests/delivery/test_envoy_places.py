@@ -127,7 +127,7 @@ def test_a_field_changes_what_its_place_says(pattern: str) -> None:
         ),
         (
             'inbound.endpoints["GET /a.b"].concurrency.max',
-            "Envoy does not take this. Envoy bounds concurrency per cluster, not per route.",
+            "Envoy does not take this. It bounds concurrency per cluster, not per route.",
         ),
         ("inbound.tenants.named.acme.per_s", "Envoy takes this by route discovery, within 3 s."),
         ("no.such.field", ""),

@@ -18,23 +18,26 @@ from controlplane.kernel.errors import Forbidden
 from controlplane.policies.selectors import current_version, effective_policy
 from controlplane.policies.services import publish_version
 from controlplane.registry.selectors import get_service, list_services
+from demo.edge import EDGE
 from demo.fleet import FLEET
 from demo.seed import PASSWORD, seed_demo
 
 pytestmark = pytest.mark.django_db
 
+SHAPES = (EDGE, *FLEET)
+
 
 @pytest.fixture
 def seeded(tmp_path: Path, now: datetime) -> Path:
-    seed_demo(state_dir=tmp_path, now=now)
+    seed_demo(state_dir=tmp_path, now=now, shapes=SHAPES)
     return tmp_path
 
 
 def test_the_fleet_is_registered_with_its_endpoints_and_dependencies(seeded: Path) -> None:
     services = {service.slug: service for service in list_services("prod")}
 
-    assert services.keys() == {shape.name for shape in FLEET}
-    for shape in FLEET:
+    assert services.keys() == {shape.name for shape in SHAPES}
+    for shape in SHAPES:
         service = services[shape.name]
         assert service.team.slug == shape.team
         assert {str(endpoint) for endpoint in service.endpoints.all()} == {
@@ -54,7 +57,7 @@ def test_the_logins_have_their_roles(seeded: Path) -> None:
 
 
 def test_each_token_file_opens_what_it_is_named_for(seeded: Path, now: datetime) -> None:
-    for shape in FLEET:
+    for shape in SHAPES:
         path = seeded / "tokens" / shape.name
         token = find_token(path.read_text(), now=now)
         assert token is not None
@@ -70,7 +73,7 @@ def test_a_second_seed_changes_nothing(seeded: Path, now: datetime) -> None:
     entries = AuditEntry.objects.count()
     token = (seeded / "tokens/checkout").read_text()
 
-    seed_demo(state_dir=seeded, now=now + timedelta(hours=1))
+    seed_demo(state_dir=seeded, now=now + timedelta(hours=1), shapes=SHAPES)
 
     assert AuditEntry.objects.count() == entries
     assert (seeded / "tokens/checkout").read_text() == token
@@ -86,7 +89,7 @@ def test_a_policy_that_somebody_changed_stays_changed(seeded: Path, now: datetim
         now=now,
     )
 
-    seed_demo(state_dir=seeded, now=now + timedelta(hours=1))
+    seed_demo(state_dir=seeded, now=now + timedelta(hours=1), shapes=SHAPES)
 
     version = current_version(checkout)
     assert version is not None
@@ -96,7 +99,7 @@ def test_a_policy_that_somebody_changed_stays_changed(seeded: Path, now: datetim
 def test_a_lost_token_file_is_replaced_by_a_new_token(seeded: Path, now: datetime) -> None:
     (seeded / "tokens/checkout").write_text("tgs_not-a-token-that-was-ever-made-here-0000")
 
-    seed_demo(state_dir=seeded, now=now)
+    seed_demo(state_dir=seeded, now=now, shapes=SHAPES)
 
     assert find_token((seeded / "tokens/checkout").read_text(), now=now) is not None
 
@@ -117,7 +120,7 @@ def test_settings_that_are_not_for_a_demo_refuse_the_seed(
     settings.TIDEGATE_ALLOW_DEMO = False
 
     with pytest.raises(Forbidden, match="the demo's logins are public"):
-        seed_demo(state_dir=tmp_path, now=now)
+        seed_demo(state_dir=tmp_path, now=now, shapes=SHAPES)
     with pytest.raises(CommandError, match="the demo's logins are public"):
         call_command("seed_demo")
 

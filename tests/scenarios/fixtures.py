@@ -39,7 +39,7 @@ def stack(whole_stack: Stack) -> Iterator[Stack]:
     )
     yield whole_stack
     write_active(whole_stack.state_dir, frozenset())
-    for service in ("checkout", "gateway"):
+    for service in ("checkout", "gateway", "edge"):
         found = whole_stack.api("GET", f"/services/{service}/overrides?environment=prod")
         for override in found["overrides"]:
             whole_stack.api(

@@ -56,7 +56,7 @@ _INBOUND = (
     ),
     Place(
         ("inbound.concurrency.queue.timeout_ms",), Way.NONE, "",
-        "Envoy bounds how many requests wait, not how long: they wait until the deadline.",
+        "It bounds how many requests wait, not how long: they wait until the deadline.",
     ),
     Place(
         ("inbound.concurrency.mode",), Way.RUNTIME, "the three thresholds above",
@@ -112,7 +112,7 @@ _INBOUND = (
             'inbound.endpoints["<endpoint>"].concurrency.queue.timeout_ms',
             'inbound.endpoints["<endpoint>"].concurrency.mode',
         ),
-        Way.NONE, "", "Envoy bounds concurrency per cluster, not per route.",
+        Way.NONE, "", "It bounds concurrency per cluster, not per route.",
     ),
     Place(
         (
@@ -130,7 +130,7 @@ _INBOUND = (
             'inbound.endpoints["<endpoint>"].idempotency.required',
             'inbound.endpoints["<endpoint>"].idempotency.ttl_s',
         ),
-        Way.NONE, "", "Envoy keeps no answers by Idempotency-Key: the service behind it has to.",
+        Way.NONE, "", "It keeps no answers by Idempotency-Key: the service behind it has to.",
     ),
     Place(
         ("inbound.shedding.level",), Way.RUNTIME, "`tidegate.shed.<criticality>`",
@@ -145,7 +145,7 @@ _INBOUND = (
     ),
     Place(
         ("inbound.features.<feature>.enabled", "inbound.features.<feature>.off_at_level"),
-        Way.NONE, "", "Features are parts of a service: Envoy has none to turn off.",
+        Way.NONE, "", "Features are parts of a service: a proxy has none to turn off.",
     ),
 )  # fmt: skip
 
@@ -177,11 +177,11 @@ _CALLS = (
         "base_interval and max_interval: milliseconds become durations.",
     ),
     Place(
-        ("retry.backoff.multiplier",), Way.NONE, "", "Envoy always doubles the wait.",
+        ("retry.backoff.multiplier",), Way.NONE, "", "It always doubles the wait.",
     ),
     Place(
         ("retry.backoff.jitter",), Way.NONE, "",
-        "Envoy always waits at random, up to the bound: full jitter.",
+        "It always waits at random, up to the bound: full jitter.",
     ),
     Place(
         ("retry.budget.ratio",), Way.RUNTIME, f"`{_BREAKERS}.retry_budget.budget_percent`",
@@ -195,7 +195,7 @@ _CALLS = (
     ),
     Place(
         ("retry.budget.window_s",), Way.NONE, "",
-        "Envoy's retry budget counts requests in flight: it has no window.",
+        "Its retry budget counts requests in flight: there is no window.",
     ),
     Place(
         ("breaker.mode",), Way.RUNTIME,
@@ -227,18 +227,18 @@ _CALLS = (
     ),
     Place(
         ("breaker.slow_call_ms", "breaker.slow_call_rate"), Way.NONE, "",
-        "Envoy judges calls by failure only: shorten the attempt timeout, then slow calls fail.",
+        "It judges calls by failure only: shorten the attempt timeout, then slow calls fail.",
     ),
     Place(
         ("breaker.half_open_calls",), Way.NONE, "",
-        "Envoy has no half-open state: a host that is back takes its whole share at once.",
+        "It has no half-open state: a host that is back takes its whole share at once.",
     ),
 )  # fmt: skip
 
 _LIFECYCLE = (
     Place(
         ("lifecycle.drain.not_ready_s", "lifecycle.drain.timeout_s"), Way.NONE, "",
-        "Envoy drains as its command line says: --drain-time-s and --parent-shutdown-time-s.",
+        "It drains as its command line says: --drain-time-s and --parent-shutdown-time-s.",
     ),
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from controlplane.kernel.clock import utc_now
 from controlplane.kernel.errors import TidegateError
+from demo.edge import list_services
 from demo.seed import seed_demo
 
 
@@ -17,6 +18,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            seed_demo(state_dir=settings.TIDEGATE.state_dir, now=utc_now())
+            seed_demo(state_dir=settings.TIDEGATE.state_dir, now=utc_now(), shapes=list_services())
         except TidegateError as problem:
             raise CommandError(str(problem)) from None
