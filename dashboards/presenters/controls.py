@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controlplane.kernel.jsondoc import format_path
@@ -59,6 +59,7 @@ class Control:
     slider: Slider | None
     is_optional: bool
     error: str
+    note: str
 
     @property
     def is_changed(self) -> bool:
@@ -74,10 +75,12 @@ def control_of(
     signals: ServiceSignals,
     texts: Mapping[str, str],
     errors: Mapping[str, str],
+    note_on: Callable[[str], str],
 ) -> Control | None:
     """Build the control of one field; None when the schema knows no such field.
 
     Args:
+        note_on: what is special about the field at a path for this service; "" for nothing.
         texts: what was typed, by path; the value in force where nothing was.
         errors: problems by path.
     """
@@ -109,6 +112,7 @@ def control_of(
         slider=_slider(field, text, was, live),
         is_optional=is_optional,
         error=errors.get(path, ""),
+        note=note_on(path),
     )
 
 

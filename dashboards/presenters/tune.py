@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from controlplane.telemetry.domain.health import DEGRADED_FAILURE_RATIO, judge
 from controlplane.telemetry.domain.picture import ServiceSignals
 from controlplane.telemetry.selectors import read_picture
 from dashboards.presenters.controls import Control, control_of, leaf_for
+from dashboards.presenters.envoys import Envoys, find_envoys
 from dashboards.presenters.freshness import Freshness, freshness_of
 from dashboards.presenters.service import signals_of, why_not
 from dashboards.presenters.states import StatePill, state_pill
@@ -50,6 +51,15 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was typed and what is wrong with it, by path; and what is special about a field."""
+
+    texts: Mapping[str, str]
+    errors: Mapping[str, str]
+    note_on: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Tune:
     """The whole form."""
 
@@ -70,6 +80,7 @@ class Tune:
     canary_ratio: float | None
     why_not: str
     freshness: Freshness
+    envoys: Envoys
 
 
 def present_tune(
@@ -113,7 +124,9 @@ def present_tune(
         resolved,
         signals,
     )
-    sections = _sections(section, resolved, names, signals, texts, errors)
+    envoys = find_envoys(environment, service_slug, now)
+    inputs = Inputs(texts, errors, envoys.note_on)
+    sections = _sections(section, resolved, names, signals, inputs)
     shown = {c.path for s in sections for g in s.groups for c in g.controls}
     return Tune(
         slug=service.slug,
@@ -133,6 +146,7 @@ def present_tune(
         canary_ratio=None if canary is None else canary.ratio,
         why_not=why_not(actor, service.team.name),
         freshness=freshness_of(read),
+        envoys=envoys,
     )
 
 
@@ -185,19 +199,18 @@ def _sections(
     resolved: Resolved,
     names: Names,
     signals: ServiceSignals,
-    texts: Mapping[str, str],
-    errors: Mapping[str, str],
+    inputs: Inputs,
 ) -> tuple[Section, ...]:
     built: list[tuple[str, str, tuple[Group, ...], int]] = []
     number = 0
     for key, name in SECTIONS:
         groups: list[Group] = []
         for layout in groups_of(key, resolved, names, signals):
-            group, number = _group(layout, number, resolved, signals, texts, errors)
+            group, number = _group(layout, number, resolved, signals, inputs)
             groups.append(group)
         wrong = sum(bool(control.error) for group in groups for control in group.controls)
         if key == "tenants":
-            wrong += sum(each.startswith("tenant.") for each in errors)
+            wrong += sum(each.startswith("tenant.") for each in inputs.errors)
         built.append((key, name, tuple(groups), wrong))
     current = _current(asked, built)
     return tuple(Section(key, name, groups, key == current, n) for key, name, groups, n in built)
@@ -215,14 +228,19 @@ def _group(
     number: int,
     resolved: Resolved,
     signals: ServiceSignals,
-    texts: Mapping[str, str],
-    errors: Mapping[str, str],
+    inputs: Inputs,
 ) -> tuple[Group, int]:
     controls: list[Control] = []
     for parts in layout.paths:
         number += 1
         control = control_of(
-            parts, number=number, resolved=resolved, signals=signals, texts=texts, errors=errors
+            parts,
+            number=number,
+            resolved=resolved,
+            signals=signals,
+            texts=inputs.texts,
+            errors=inputs.errors,
+            note_on=inputs.note_on,
         )
         if control is not None:
             controls.append(control)

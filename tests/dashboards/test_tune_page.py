@@ -8,8 +8,9 @@ import pytest
 from django.test import Client
 
 from controlplane.access.models import AuditEntry
+from controlplane.delivery.models import InstanceReport
 from controlplane.policies.models import Override, PolicyVersion, Publication
-from controlplane.registry.models import Service
+from controlplane.registry.models import Instance, Service
 from controlplane.telemetry.domain.picture import TenantSignals
 from tests.dashboards.pictures import healthy, show, storm
 from tests.policies.builders import newest, open_on, publish_on
@@ -355,3 +356,45 @@ def test_old_figures_are_marked_on_tune_too(operator: Client, fleet: Fleet, now:
     show(now, {"checkout": healthy()}, age_s=120, failing="Connection refused.")
 
     assert "Old figures" in operator.get(URL).content.decode()
+
+
+def seen_as(service: str, now: datetime, *agents: str, ago_s: float = 1) -> None:
+    for number, agent in enumerate(agents):
+        instance = Instance.objects.create(
+            environment="prod", service_slug=service, instance_id=f"{service}-{number}-{ago_s:g}",
+            first_seen_at=now - timedelta(hours=1), last_seen_at=now - timedelta(seconds=ago_s),
+        )  # fmt: skip
+        InstanceReport.objects.create(instance=instance, state="applied", sdk=agent)
+
+
+def test_controls_say_what_an_envoy_does_not_take_live(
+    operator: Client, fleet: Fleet, now: datetime
+) -> None:
+    seen_as("checkout", now, "envoy/1.40.0")
+
+    html = operator.get(URL).content.decode()
+
+    assert "Its instance is an Envoy: a change is in force within 2 s" in words(html)
+    assert "Envoy" not in control(html, BUDGET)
+    assert "Envoy takes this by route discovery, within 3 s." in control(html, ATTEMPTS)
+    assert "Envoy takes this by route discovery" in control(html, DEADLINE)
+    slow = control(html, "outbound.dependencies.payments.breaker.slow_call_ms")
+    assert "Envoy does not take this. It judges calls by failure only" in slow
+
+
+def test_a_service_with_some_envoys_says_how_many(
+    operator: Client, fleet: Fleet, now: datetime
+) -> None:
+    seen_as("checkout", now, "envoy/1.40.0", "tidegate-python/0.1", "envoy/1.39.2")
+
+    assert "2 of its 3 live instances are Envoys" in words(operator.get(URL).content.decode())
+
+
+def test_nothing_is_said_of_envoys_where_none_lives(
+    operator: Client, fleet: Fleet, now: datetime
+) -> None:
+    seen_as("checkout", now, "tidegate-python/0.1")
+    seen_as("checkout", now, "envoy/1.40.0", ago_s=600)
+    seen_as("payments", now, "envoy/1.40.0")
+
+    assert "Envoy" not in operator.get(URL).content.decode()
