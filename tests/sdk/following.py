@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import httpx
 
 from tests.sdk.inbound import FakeClock, document
 from tidegate import Policy, PolicyClient
+from tidegate.adoption import InThread
 from tidegate.client import Surroundings
 from tidegate.control_plane import Token
 
@@ -76,12 +78,14 @@ class ControlPlane(httpx.AsyncBaseTransport):
         self.is_dated = True
         self.ahead_s = 0.0
         self.keys: dict[str, Any] | None = None  # the list of signing keys; None is a 404
+        self.keys_answer: httpx.Response | None = None  # in its place
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.polls.append(request.headers)
         self.urls.append(str(request.url))
         if request.url.path == "/config/v1/keys":
-            return httpx.Response(200 if self.keys else 404, json=self.keys)
+            usual = httpx.Response(200 if self.keys else 404, json=self.keys)
+            return self.keys_answer or usual
         self._clock.advance(self.hold_s)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -101,6 +105,7 @@ class Follower:
         clock: FakeClock | None = None,
         luck: float = 0.5,
         instance: str = "checkout-1",
+        in_thread: InThread = asyncio.to_thread,
         token: Token = "tgs_secret",
         **options: Any,
     ) -> None:
@@ -125,6 +130,7 @@ class Follower:
                 elapsed=self.clock,
                 monotonic=self.clock,
                 uniform=lambda: self.luck,
+                in_thread=in_thread,
             ),
             **options,
         )

@@ -192,11 +192,6 @@ def _kind_of(request: httpx.Request) -> str:
     return "held" if "prefer" in request.headers else "short"
 
 
-async def _at_once(work: Callable[[], None]) -> None:
-    """Virtual time does not wait for threads."""
-    work()
-
-
 class Following:
     """A client that follows a `StreamingPlane` in virtual time."""
 
@@ -213,6 +208,7 @@ class Following:
         self.loop = loop
         self.plane = plane or StreamingPlane(loop)
         self.applied: list[tuple[float, int]] = []  # virtual seconds, shed level
+        self.is_disk_full = False
         self.client = PolicyClient(
             "http://tidegate",
             "prod",
@@ -230,10 +226,16 @@ class Following:
                 elapsed=loop.time,
                 monotonic=loop.time,
                 uniform=lambda: luck,
-                in_thread=_at_once,
+                in_thread=self._at_once,
             ),
             **options,
         )
+
+    async def _at_once(self, work: Callable[[], None]) -> None:
+        """Virtual time does not wait for threads."""
+        if self.is_disk_full:
+            raise OSError(28, "No space left on device")
+        work()
 
     async def __aenter__(self) -> Following:
         await self.client.start()

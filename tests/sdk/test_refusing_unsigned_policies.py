@@ -152,6 +152,18 @@ async def test_a_list_of_keys_that_cannot_be_had_leaves_the_policy_refused_for_n
     assert follower.level == 1
 
 
+async def test_a_list_of_keys_that_asks_for_time_gets_it() -> None:
+    follower = verifier()
+    follower.control_plane.keys_answer = httpx.Response(503, headers={"Retry-After": "120"})
+
+    for _ in range(20):
+        await follower.poll(signed(publication(7), STRANGER))
+        follower.clock.advance(10)
+
+    asked = [url for url in follower.control_plane.urls if url.endswith("/keys")]
+    assert len(asked) == 2
+
+
 async def test_the_copy_on_disk_is_verified_by_the_keys_that_were_adopted(tmp_path: Path) -> None:
     before = verifier(tmp_path)
     before.control_plane.keys = key_list(SECOND.listed(FIRST))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -226,3 +229,25 @@ def test_pinning_without_anything_to_verify_with_is_refused_at_once(
 
     with pytest.raises(VerificationUnavailable, match=r"pip install 'tidegate\[verify\]'"):
         PolicyClient("http://tidegate", "prod", "checkout", "tgs_x", pinned_keys=[FIRST.kid])
+
+
+def test_without_cryptography_everything_else_works() -> None:
+    program = """
+import sys
+sys.modules["cryptography"] = None
+import tidegate
+tidegate.PolicyClient("http://x", "prod", "checkout", "tgs_x")
+tidegate.SyncPolicyClient("http://x", "prod", "checkout", "tgs_x")
+try:
+    tidegate.PolicyClient("http://x", "prod", "checkout", "tgs_x", pinned_keys=["a"])
+except tidegate.VerificationUnavailable:
+    sys.exit(0)
+sys.exit("nothing was said")
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")

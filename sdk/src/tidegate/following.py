@@ -288,6 +288,8 @@ class Following:
             document = await self._control_plane.keys()
         except Unavailable as problem:
             log.warning("the list of signing keys is not to be had: %s", problem)
+            asked_s = min(problem.retry_after_s or 0.0, _LONGEST_RETRY_AFTER_S)
+            self._keys_allowed_at_s = max(self._keys_allowed_at_s, now_s + asked_s)
             return
         self._keys_due_at_s = now_s + _KEYS_REFRESHED_S * (0.5 + self._pace.uniform())
         await self._adoption.learn_keys(document)

@@ -151,16 +151,18 @@ class SyncPolicyClient:
         Returns after the first answer or failure, at the latest after `first_answer_s`.
         A second call does nothing.
         """
-        if self.is_running:
-            return
-        self._first_answer_s = first_answer_s
-        running = self._running = _Running(self._client, first_answer_s)
-        self._stop_at_exit = weakref.finalize(self, running.stop)
+        with self._switching:
+            if self.is_running:
+                return
+            self._first_answer_s = first_answer_s
+            running = self._running = _Running(self._client, first_answer_s)
+            self._stop_at_exit = weakref.finalize(self, running.stop)
         running.wait_for_first_answer()
 
     def stop(self) -> None:
         """Stop following; the policy in force stays in force. A second call does nothing."""
-        running, self._running = self._running, None
+        with self._switching:
+            running, self._running = self._running, None
         if running is None:
             return
         self._stop_at_exit.detach()
