@@ -489,6 +489,34 @@ async def test_leaving_ends_each_connection_with_its_next_answer() -> None:
         writer.close()
 
 
+async def test_while_a_publication_is_handed_out_new_requests_wait_their_turn_and_get_it() -> None:
+    async with serving(max_parked=2_000) as served:
+        waiting = (POLL + 'If-None-Match: "7-0-9f3c"\r\nPrefer: wait=30\r\n\r\n').encode()
+        connections = [await served.connect() for _ in range(200)]
+        for _, writer in connections:
+            writer.write(waiting)
+        await until(lambda: served.plane.config.held_count == 200)
+        order = []
+
+        async def follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            status, headers, _ = await read_answer(reader)
+            order.append((status, headers["tidegate-sequence"]))
+            writer.write(waiting.replace(b"7-0", b"8-0"))
+
+        followers = [asyncio.ensure_future(follow(*each)) for each in connections]
+        served.plane.store.swap(snapshot(8))
+        reader, writer = await served.connect()
+        writer.write((POLL + "\r\n").encode())
+        newcomer = await read_answer(reader)
+        await asyncio.gather(*followers)
+        await until(lambda: served.plane.config.held_count == 200)
+
+        assert newcomer[1]["tidegate-sequence"] == "8"
+        assert set(order) == {(200, "8")}
+        for _, each in [(reader, writer), *connections]:
+            each.close()
+
+
 def has_arrived(served: Served) -> bool:
     (connection,) = served.wire.all
     parts: Callable[[str], Any] = lambda name: getattr(connection, name)  # noqa: E731

@@ -20,10 +20,14 @@ class BadTag(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An If-None-Match: any representation at all, or one of these tags (quoted, not weak)."""
+    """An If-None-Match: any representation at all, or one of these tags (quoted, not weak).
+
+    `highest` is the highest sequence that one of the tags claims; 0 when none claims any.
+    """
 
     is_any: bool
     tags: frozenset[bytes]
+    highest: int = 0
 
     def matches(self, tag: bytes) -> bool:
         """Say whether `tag` (quoted, as on the wire) meets the condition, weakly compared."""
@@ -35,9 +39,7 @@ class Condition:
         A client that holds more than this process was told so by another process, or by this
         one before its database went back in time: it must not be sent less.
         """
-        claims = (_OURS_QUOTED.fullmatch(tag) for tag in self.tags)
-        highest = max((int(claim[1]) for claim in claims if claim), default=0)
-        return highest if highest > sequence else 0
+        return self.highest if self.highest > sequence else 0
 
 
 def parse_condition(value: bytes) -> Condition:
@@ -66,7 +68,9 @@ def parse_condition(value: bytes) -> Condition:
         position = after
     if not tags:
         raise BadTag('is empty; expected * or quoted entity tags, such as "41-0-9f3c"')
-    return Condition(is_any=False, tags=frozenset(tags))
+    claims = (_OURS_QUOTED.fullmatch(tag) for tag in tags)
+    highest = max((int(claim[1]) for claim in claims if claim), default=0)
+    return Condition(is_any=False, tags=frozenset(tags), highest=highest)
 
 
 def parse_tag(value: bytes) -> bytes:

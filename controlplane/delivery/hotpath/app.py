@@ -54,9 +54,9 @@ class ConfigApp:
         return self._store.is_loaded and not self._is_draining
 
     @property
-    def is_draining(self) -> bool:
-        """True from `drain()` on."""
-        return self._is_draining
+    def is_waking(self) -> bool:
+        """True while some of those whom a publication woke have not been answered yet."""
+        return self._store.is_waking
 
     def drain(self, *, over_s: float = 0.0) -> None:
         """Answer every held poll, end every stream, and hold no more; harmless to repeat.
@@ -136,7 +136,7 @@ class ConfigApp:
         if poll.wait_s and self.final_answer(poll) is None:
             self._take_place(poll)
             return HeldPoll(self, poll, client)
-        return self._answer(poll, waited_s=0)
+        return self._answer(poll, now, waited_s=0)
 
     def respond_again(self, poll: Poll, client: Client) -> Answer | Held:
         """Return the answer to the same request, sent once more on the same connection.
@@ -151,19 +151,20 @@ class ConfigApp:
 
     def final_answer(self, poll: Poll) -> Answer | None:
         """Return the answer that ends a wait; None while there is nothing new."""
-        if self._clock() >= poll.slot.due_unix:
+        now = self._clock()
+        if now >= poll.slot.due_unix:
             self._store.advance()
         try:
-            check_still_valid(self._tokens, poll.digest, now_unix=self._clock())
+            check_still_valid(self._tokens, poll.digest, now_unix=now)
         except Refusal as refusal:
             return problem_answer(refusal)
-        if self._is_draining or self._is_stale(poll, self._lane(poll)):
-            return self._answer(poll, waited_s=poll.wait_s)
+        if self._is_draining or self._is_stale(poll, self._lane(poll), now):
+            return self._answer(poll, now, waited_s=poll.wait_s)
         return None
 
     def expired_answer(self, poll: Poll) -> Answer:
         """Return the answer when the time is up."""
-        return self.final_answer(poll) or self._answer(poll, waited_s=poll.wait_s)
+        return self.final_answer(poll) or self._answer(poll, self._clock(), waited_s=poll.wait_s)
 
     def leave(self, poll: Poll) -> None:
         """Note that a poll or stream is held no longer."""
@@ -226,17 +227,16 @@ class ConfigApp:
         self.held_count += 1
         poll.slot.parked_count += 1
 
-    def _answer(self, poll: Poll, *, waited_s: int) -> Answer:
+    def _answer(self, poll: Poll, now: float, *, waited_s: int) -> Answer:
         lane = self._lane(poll)
-        if self._is_stale(poll, lane):
+        if self._is_stale(poll, lane, now):
             self._note(poll, is_fetching=True)
-            answer = lane.full(poll.coding, self._store.sign)
+            answer = lane.full(poll.coding, self._store.sign, waited_s=waited_s)
         else:
-            answer = lane.not_modified
-        extra = self._staleness()
-        if waited_s:
-            extra = (*extra, (b"preference-applied", b"wait=%d" % waited_s))
-        return answer.plus(*extra) if extra else answer
+            answer = lane.unchanged(waited_s)
+        if self._store.behind_since_unix is None:
+            return answer
+        return answer.plus(*self._staleness())
 
     def _staleness(self) -> Headers:
         age_s = self.age_s()
@@ -250,8 +250,8 @@ class ConfigApp:
     def _lane(self, poll: Poll) -> Lane:
         return poll.slot.lane(poll.instance)
 
-    def _is_stale(self, poll: Poll, lane: Lane) -> bool:
-        return poll.condition is None or not lane.is_met_by(poll.condition, self._clock())
+    def _is_stale(self, poll: Poll, lane: Lane, now: float) -> bool:
+        return poll.condition is None or not lane.is_met_by(poll.condition, now)
 
     def _note_claim(self, poll: Poll) -> None:
         """Remember when a client was served more elsewhere than this node knows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -19,6 +20,9 @@ SWEEP_SLICE = 1_000
 DATE_EVERY_S = 0.1
 TICKS_A_SECOND = 10
 LOG_EVERY_S = 30
+SLICE_S = 0.004
+SLICE_WHILE_WAKING_S = 0.001
+"""How long put-off requests are worked on in one turn of the event loop."""
 MAX_KNOWN = 20_000
 MAX_KNOWN_BYTES = 1_024
 
@@ -52,6 +56,13 @@ class Connection(Protocol):
         """Close as soon as nothing is owed to the client."""
 
 
+class PutOff(Protocol):
+    """A connection whose turn comes later."""
+
+    def go_on(self) -> None:
+        """Work through what has arrived."""
+
+
 class Wire:
     """The connections of one process and what they share.
 
@@ -82,6 +93,7 @@ class Wire:
         self._swept: set[Connection] = set()
         self._quiet: dict[str, int] = {}
         self._logged_at: dict[str, int] = {}
+        self._put_off: deque[PutOff] = deque()
         self._beats = 0
         self._timer: asyncio.TimerHandle | None = None
         self._renew_date()
@@ -119,6 +131,20 @@ class Wire:
         if len(self._unproven) > self.limits.unproven:
             next(iter(self._unproven)).evict()
         return None
+
+    def put_off(self, connection: PutOff) -> bool:
+        """Say whether the next request of a client that was just woken has to wait.
+
+        All those whom a publication woke ask again at once. To read their new requests costs more
+        than to answer those who still wait, so these go first; the requests have their turn, some
+        of them each time round. Nobody else's requests wait.
+        """
+        if not self._put_off and not self.plane.config.is_waking:
+            return False
+        if not self._put_off:
+            asyncio.get_running_loop().call_soon(self._work_some)
+        self._put_off.append(connection)
+        return True
 
     def trust(self, connection: Connection) -> None:
         """Note that a connection was given something it had a right to."""
@@ -162,6 +188,14 @@ class Wire:
     def sweep(self) -> None:
         """Let every connection look at its age, a slice of them each turn of the loop."""
         self._sweep_slices(list(self._swept))
+
+    def _work_some(self) -> None:
+        slice_s = SLICE_WHILE_WAKING_S if self.plane.config.is_waking else SLICE_S
+        until_s = time.perf_counter() + slice_s
+        while self._put_off and time.perf_counter() < until_s:
+            self._put_off.popleft().go_on()
+        if self._put_off:
+            asyncio.get_running_loop().call_soon(self._work_some)
 
     def _sweep_slices(self, rest: list[Connection]) -> None:
         for connection in rest[-SWEEP_SLICE:]:

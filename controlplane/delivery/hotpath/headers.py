@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 from controlplane.delivery.domain.etags import BadTag, Condition, parse_condition, parse_tag
 from controlplane.delivery.hotpath.problems import Refusal
@@ -15,6 +17,22 @@ MAX_WAIT_S = 60
 MAX_REASON_CHARACTERS = 500
 MAX_SDK_CHARACTERS = 120
 MAX_SEQUENCE_DIGITS = 18
+
+REMEMBERED_VALUES = 512
+MAX_REMEMBERED_BYTES = 200
+
+Result = TypeVar("Result")
+
+
+def _remembering(read: Callable[[bytes], Result]) -> Callable[[bytes], Result]:
+    """Read each short value once: a fleet says the same few things over and over."""
+    remembered = lru_cache(REMEMBERED_VALUES)(read)
+
+    def read_or_recall(value: bytes) -> Result:
+        return remembered(value) if len(value) <= MAX_REMEMBERED_BYTES else read(value)
+
+    return read_or_recall
+
 
 _KNOWN = {
     b"authorization": "Authorization",
@@ -42,7 +60,6 @@ _MEDIA = {
     _JSON: (_JSON, 2), b"application/*": (_JSON, 1), b"*/*": (_JSON, 0),
     _STREAM: (_STREAM, 2), b"text/*": (_STREAM, 1),
 }  # fmt: skip
-_USUAL_ACCEPTS = frozenset({b"*/*", _JSON})
 _CODINGS = (b"br", b"gzip")  # the best first
 
 
@@ -105,7 +122,7 @@ def read_condition(value: bytes | None) -> Condition | None:
     if value is None:
         return None
     try:
-        return parse_condition(value)
+        return _recall_condition(value)
     except BadTag as problem:
         raise _bad("If-None-Match", str(problem)) from None
 
@@ -115,8 +132,11 @@ def read_wait_s(value: bytes | None) -> int:
 
     A preference that does not parse is ignored, as RFC 7240 asks.
     """
-    if value is None:
-        return 0
+    return 0 if value is None else _parse_wait_s(value)
+
+
+@_remembering
+def _parse_wait_s(value: bytes) -> int:
     for preference in value.split(b","):
         match = _WAIT.fullmatch(preference.split(b";")[0].strip(b" \t"))
         if match is not None:
@@ -129,8 +149,11 @@ def accepted_form(value: bytes | None) -> bytes | None:
 
     JSON when both are as welcome, and when nothing is said.
     """
-    if value is None or value in _USUAL_ACCEPTS or not value.strip():
-        return _JSON
+    return _JSON if value is None or not value.strip() else _parse_accept(value)
+
+
+@_remembering
+def _parse_accept(value: bytes) -> bytes | None:
     best: dict[bytes, tuple[int, float]] = {_JSON: (-1, 0.0), _STREAM: (-1, 0.0)}
     for element in value.lower().split(b","):
         media, *parameters = (part.strip(b" \t") for part in element.split(b";"))
@@ -144,8 +167,11 @@ def accepted_form(value: bytes | None) -> bytes | None:
 
 def choose_coding(value: bytes | None) -> bytes:
     """Return the content coding for an answer, by Accept-Encoding: `br`, `gzip` or none (b"")."""
-    if not value:
-        return b""
+    return _parse_accept_encoding(value) if value else b""
+
+
+@_remembering
+def _parse_accept_encoding(value: bytes) -> bytes:
     qualities: dict[bytes, float] = {}
     for element in value.lower().split(b","):
         coding, *parameters = (part.strip(b" \t") for part in element.split(b";"))
@@ -187,7 +213,7 @@ def read_report(fields: dict[bytes, bytes]) -> Report | None:
         applied=None if applied is None else _read_tag("Tidegate-Applied", applied),
         rejected=None if rejection is None else rejection.tag,
         reason="" if rejection is None else rejection.reason,
-        sdk=fields.get(b"user-agent", b"").decode("latin-1")[:MAX_SDK_CHARACTERS],
+        sdk=_decode_sdk(fields.get(b"user-agent", b"")),
     )
 
 
@@ -212,9 +238,18 @@ def read_rejection(value: bytes) -> Rejection:
     return Rejection(tag=_read_tag("Tidegate-Rejected", match[1]), reason=reason)
 
 
+_recall_condition = _remembering(parse_condition)
+_recall_tag = _remembering(parse_tag)
+
+
+@_remembering
+def _decode_sdk(value: bytes) -> str:
+    return value.decode("latin-1")[:MAX_SDK_CHARACTERS]
+
+
 def _read_tag(name: str, value: bytes) -> bytes:
     try:
-        return parse_tag(value)
+        return _recall_tag(value)
     except BadTag as problem:
         raise _bad(name, str(problem)) from None
 

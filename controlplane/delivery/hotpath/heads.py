@@ -39,8 +39,8 @@ class Incoming:
     """
 
     __slots__ = (
-        "_body", "_has_more_begun", "_limit_bytes", "_parser", "_size", "_url", "head",
-        "is_complete", "keeps_alive", "raw",
+        "_body", "_declared_bytes", "_has_more_begun", "_limit_bytes", "_parser", "_size", "_url",
+        "head", "is_complete", "keeps_alive", "raw",
     )  # fmt: skip
 
     def __init__(self, raw: bytes) -> None:
@@ -52,6 +52,7 @@ class Incoming:
         self._body: list[bytes] = []
         self._size = 0
         self._limit_bytes = 0
+        self._declared_bytes = 0
         self._has_more_begun = False
         self._parser = httptools.HttpRequestParser(self)
         self._feed(raw)
@@ -64,8 +65,7 @@ class Incoming:
             BadRequest: it says itself that it is longer.
         """
         self._limit_bytes = limit_bytes
-        declared = [value for name, value in self.head.headers if name == b"content-length"]
-        if declared and int(declared[0]) > limit_bytes:
+        if self._declared_bytes > limit_bytes:
             raise BadRequest("the body is too large", body_too_large(limit_bytes))
 
     def feed(self, data: bytes) -> bytes:
@@ -102,8 +102,14 @@ class Incoming:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header."""
-        if not self.is_complete:
-            self.head.headers.append((name.lower(), value))
+        if self.is_complete:
+            return
+        name = name.lower()
+        self.head.headers.append((name, value))
+        if name == b"content-length":
+            self._declared_bytes = int(value)  # llhttp has checked that it is a number
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.head.expects_continue = True
 
     def on_headers_complete(self) -> None:
         """Note whether the client would go on: llhttp knows it here only."""
@@ -145,6 +151,3 @@ class Incoming:
         path = (address.path or b"").decode("latin-1")
         head.path = unquote(path) if "%" in path else path
         head.query = address.query or b""
-        head.expects_continue = any(
-            name == b"expect" and value.lower() == b"100-continue" for name, value in head.headers
-        )

@@ -36,13 +36,13 @@ class Lane:
     """
 
     __slots__ = (
-        "_event", "_full", "_policy", "_signature", "due_unix", "index", "not_modified",
+        "_answers", "_event", "_policy", "_signature", "due_unix", "index", "not_modified",
         "snapshot", "step", "tag", "waiters",
     )  # fmt: skip
 
     step: Step
     _policy: Mapping[str, Any] | None
-    _full: dict[bytes, Answer]
+    _answers: dict[tuple[bytes | None, int], Answer]
     _event: bytes | None
     _signature: bytes | None
 
@@ -94,11 +94,24 @@ class Lane:
             )
         return policy
 
-    def full(self, coding: bytes, sign: Sign | None) -> Answer:
-        """Return the 200 in a content coding: b"br", b"gzip" or b"" for none."""
-        answer = self._full.get(coding)
+    def full(self, coding: bytes, sign: Sign | None, *, waited_s: int = 0) -> Answer:
+        """Return the 200 in a content coding (b"br", b"gzip" or b"" for none), after a wait."""
+        answer = self._answers.get((coding, waited_s))
         if answer is None:
-            answer = self._full[coding] = self._make_full(coding, sign)
+            if waited_s:
+                answer = _after_wait(self.full(coding, sign), waited_s)
+            else:
+                answer = self._make_full(coding, sign)
+            self._answers[coding, waited_s] = answer
+        return answer
+
+    def unchanged(self, waited_s: int) -> Answer:
+        """Return the 304 after a wait."""
+        if not waited_s:
+            return self.not_modified
+        answer = self._answers.get((None, waited_s))
+        if answer is None:
+            answer = self._answers[None, waited_s] = _after_wait(self.not_modified, waited_s)
         return answer
 
     def event(self, sign: Sign | None) -> bytes:
@@ -114,7 +127,7 @@ class Lane:
 
     def forget_answers(self) -> None:
         """Make answers anew when they are next wanted: the signing key is another one."""
-        self._full = {}
+        self._answers = {}
         self._event = None
         self._signature = None
 
@@ -157,3 +170,7 @@ class Lane:
             ),
         )
         self.forget_answers()
+
+
+def _after_wait(answer: Answer, waited_s: int) -> Answer:
+    return answer.plus((b"preference-applied", b"wait=%d" % waited_s))

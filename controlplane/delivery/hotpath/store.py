@@ -145,6 +145,11 @@ class SnapshotStore:
         self.behind_since_unix: float | None = None
         self.claim: tuple[int, Key] | None = None
 
+    @property
+    def is_waking(self) -> bool:
+        """True while some of those who were woken have not looked yet."""
+        return self._wakeups.is_busy
+
     def knows(self, environment: str) -> bool:
         """Say whether anything was ever published in `environment`."""
         return environment in self._environments
@@ -206,11 +211,6 @@ class SnapshotStore:
         slot = self._slots.get(key)
         if slot is not None:
             slot.wake()
-
-    @property
-    def is_waking(self) -> bool:
-        """True while some whom a swap woke have not been answered yet."""
-        return self._wakeups.is_busy
 
     def wake_all(self) -> None:
         """Let every parked poll look again, whatever it waits on."""

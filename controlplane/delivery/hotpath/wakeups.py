@@ -1,10 +1,11 @@
-"""Waking those who wait: only those concerned, and never all of them in one go."""
+"""Waking those who wait: only those concerned, and never so many that others wait for them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -12,8 +13,8 @@ import structlog
 if TYPE_CHECKING:
     from controlplane.delivery.hotpath.lanes import Lane
 
-BATCH = 128
-"""Answers between two turns of the event loop: about 2 ms of work, so that nobody else waits."""
+SLICE_S = 0.004
+"""How long answers are given in one turn of the event loop: so long anybody else waits."""
 
 logger = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ class Waiter(Protocol):
 
 
 class Wakeups:
-    """Lets waiters look again, a batch per turn of the event loop, in the order they came.
+    """Lets waiters look again, a slice of time per turn of the event loop, in the order they came.
 
     A waiter leaves its lane's set when it is woken. Without a running event loop nobody waits.
     """
@@ -61,7 +62,8 @@ class Wakeups:
 
     def _wake_some(self) -> None:
         self._is_scheduled = False
-        for _ in range(min(BATCH, len(self._woken))):
+        until_s = perf_counter() + SLICE_S
+        while self._woken and perf_counter() < until_s:
             try:
                 self._woken.popleft().look()
             except Exception:

@@ -57,8 +57,9 @@ class WireConnection(asyncio.Protocol):
     """One connection of the delivery plane, and the client of what it asks."""
 
     __slots__ = (
-        "_buffer", "_held", "_incoming", "_is_closing", "_is_proven", "_is_stuck", "_keeps_alive",
-        "_poll", "_poll_bytes", "_since", "_transport", "_wire",
+        "_buffer", "_held", "_incoming", "_is_closing", "_is_paused", "_is_proven", "_is_put_off",
+        "_is_stuck", "_keeps_alive", "_poll", "_poll_bytes", "_since", "_transport", "_was_held",
+        "_wire",
     )  # fmt: skip
 
     _transport: Transport
@@ -73,7 +74,10 @@ class WireConnection(asyncio.Protocol):
         self._keeps_alive = True
         self._is_closing = False
         self._is_proven = False
+        self._is_put_off = False
+        self._is_paused = False
         self._is_stuck = False
+        self._was_held = False
         self._since = wire.tick
 
     # --- the event loop's side ---------------------------------------------------------------
@@ -108,7 +112,23 @@ class WireConnection(asyncio.Protocol):
             return
         if not self._buffer:
             self._since = self._wire.tick
+        is_first = not self._buffer
         self._buffer += data
+        if self._is_put_off:
+            if len(self._buffer) > self._wire.limits.head_bytes and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
+        elif is_first and self._was_held and self._wire.put_off(self):
+            self._is_put_off = True
+        else:
+            self._go_on()
+
+    def go_on(self) -> None:
+        """Work through what has arrived, now that it is this connection's turn."""
+        self._is_put_off = False
+        if self._is_paused and not self._is_closing:
+            self._is_paused = False
+            self._transport.resume_reading()
         self._go_on()
 
     def eof_received(self) -> bool:
@@ -132,6 +152,7 @@ class WireConnection(asyncio.Protocol):
     def finish(self, answer: Answer) -> None:
         """Send the answer to the request that was held."""
         self._held = None
+        self._was_held = True
         self._wire.plane.count(answer.status)
         self._send(answer)
         if self._buffer:
@@ -248,6 +269,7 @@ class WireConnection(asyncio.Protocol):
 
     def _answer(self, incoming: Incoming) -> None:
         self._since = self._wire.tick
+        self._was_held = False
         self._keeps_alive = incoming.keeps_alive
         request = incoming.request()
         outcome, poll = self._wire.plane.respond(request, self)
