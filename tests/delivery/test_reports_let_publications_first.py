@@ -10,7 +10,6 @@ from functools import partial
 import pytest
 
 from controlplane.delivery.hotpath.reports import InstanceNote
-from controlplane.delivery.hotpath.wakeups import BATCH
 from controlplane.delivery.services import report_writer as writer_module
 from controlplane.delivery.services.hints import HintListener, connect_to
 from controlplane.delivery.services.report_writer import ReportWriter
@@ -82,7 +81,7 @@ async def test_reports_are_written_after_a_while_however_busy_it_is(
 
 async def test_a_store_is_waking_until_the_last_waiter_has_been_answered() -> None:
     plane = make_plane(snapshot(7), max_parked=1_000)
-    clients = [Client() for _ in range(BATCH + 1)]
+    clients = [Client() for _ in range(200)]
     parked = [
         begin(plane, client, headers={"If-None-Match": '"7-0-9f3c"', "Prefer": "wait=30"})
         for client in clients
