@@ -53,6 +53,7 @@ def test_a_canary_is_undone_by_ending_it_and_a_promoted_one_by_rolling_back(
     assert (widened.canary_id, widened.ratio, started.ratio) == (first.pk, 0.5, 0.1)
     assert (promoted.undo, promoted.version_number) == ("rollback", 2)
     assert [change.undo for change in past] == [None, None]
+    assert (promoted.ends_at, past[0].ends_at) == (None, first.ends_at)
     assert [change.action for change in list_changes("prod", kind="version", now=now)] == [
         "canary.promoted",
         "version.published",

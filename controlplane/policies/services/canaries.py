@@ -317,6 +317,8 @@ def _record(
     data: Mapping[str, Any],
 ) -> None:
     service = canary.service
+    # What is over has no end to come: the history shows `ends_at` as "until".
+    ends = {} if canary.closed_at is not None else {"ends_at": canary.ends_at.isoformat()}
     audit.record(
         actor=actor,
         action=action,
@@ -330,6 +332,6 @@ def _record(
             "canary_id": canary.pk,
             "document": canary.document,
             "ratio": canary.ratio,
-            "ends_at": canary.ends_at.isoformat(),
+            **ends,
         },
     )
