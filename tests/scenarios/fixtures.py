@@ -31,7 +31,7 @@ def parked_polls(stack: Stack) -> float:
 
 @pytest.fixture
 def stack(whole_stack: Stack) -> Iterator[Stack]:
-    """The stack with no incident on and no override in force, before and after the test."""
+    """The stack with no incident on, and no override or canary in force, around the test."""
     wait_until(
         lambda: parked_polls(whole_stack) >= instance_count(),
         within_s=60,
@@ -45,3 +45,6 @@ def stack(whole_stack: Stack) -> Iterator[Stack]:
             whole_stack.api(
                 "POST", f"/overrides/{override['id']}/revert", {"reason": "the test is over"}
             )
+        canary = f"/services/{service}/canary"
+        if whole_stack.api("GET", f"{canary}?environment=prod")["canary"] is not None:
+            whole_stack.api("POST", f"{canary}/end", {"reason": "the test is over"})
