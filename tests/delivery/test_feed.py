@@ -294,7 +294,7 @@ def test_reports_wait_while_the_database_is_lost(
         written.extend(notes)
         return 0
 
-    def fail(notes: list[Any]) -> int:
+    def fail(notes: list[Any], known: Any) -> int:
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(writer_module, "write_reports", fail)
@@ -315,7 +315,7 @@ def test_a_batch_the_database_refuses_does_not_block_the_next(
     plane, feed = make_feed(tmp_path)
     note_an_instance(plane)
 
-    def refuse(notes: list[Any]) -> int:
+    def refuse(notes: list[Any], known: Any) -> int:
         raise DataError("value too long")
 
     monkeypatch.setattr(writer_module, "write_reports", refuse)
