@@ -290,7 +290,7 @@ def test_reports_wait_while_the_database_is_lost(
     note_an_instance(plane)
     written: list[InstanceNote] = []
 
-    def keep(notes: list[InstanceNote]) -> int:
+    def keep(notes: list[InstanceNote], known: Any) -> int:
         written.extend(notes)
         return 0
 
