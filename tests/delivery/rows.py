@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+from django.db import connection
 
 from controlplane.access.domain.tokens import hash_token
 from controlplane.access.models import ServiceToken
@@ -12,6 +15,20 @@ from controlplane.delivery.models import Acknowledgement, InstanceReport
 from controlplane.policies.models import Publication
 from controlplane.registry.models import Instance
 from tests.delivery.builders import CHECKOUT_TOKEN, NOW
+
+Result = TypeVar("Result")
+
+
+async def in_thread(work: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """Do database work from a coroutine, and leave no connection behind in that thread."""
+
+    def run() -> Result:
+        try:
+            return work(*arguments, **named)
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(run)
 
 
 def publication_row(

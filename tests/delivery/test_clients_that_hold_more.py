@@ -22,7 +22,7 @@ from tests.delivery.builders import (
     run_virtually,
     snapshot,
 )
-from tests.delivery.rows import publication_row, token_row
+from tests.delivery.rows import in_thread, publication_row, token_row
 from tests.delivery.test_feed import make_feed
 
 HOLDS_9 = {"If-None-Match": '"9-0-9f3c"', "Tidegate-Instance": "checkout-1"}
@@ -85,8 +85,8 @@ def test_a_stream_that_resumes_later_than_this_node_is_counts_as_well() -> None:
 async def test_the_feed_says_when_the_database_does_not_hold_what_instances_hold(
     transactional_db: None, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(publication_row, 7)
-    await asyncio.to_thread(token_row)
+    await in_thread(publication_row, 7)
+    await in_thread(token_row)
     plane, feed = make_feed(tmp_path)
     await feed.sync()
     plane.store.note_claim(9, ("prod", "checkout"))

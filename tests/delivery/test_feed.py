@@ -22,7 +22,7 @@ from controlplane.delivery.services.snapshot_file import News, read_snapshot_fil
 from controlplane.delivery.services.snapshot_log import SnapshotLog
 from controlplane.policies.models import Publication
 from tests.delivery.builders import NEWCOMER_TOKEN, NOW, Clock, Plane, answer, make_plane, snapshot
-from tests.delivery.rows import publication_row, scheduled_entry, token_row
+from tests.delivery.rows import in_thread, publication_row, scheduled_entry, token_row
 
 
 def make_feed(tmp_path: Path, clock: Clock | None = None) -> tuple[Plane, Feed]:
@@ -341,7 +341,7 @@ async def test_a_hint_brings_a_publication_without_waiting_for_the_next_look(
     running = asyncio.create_task(feed.run())
     assert await looks.get() is None
 
-    await asyncio.to_thread(publication_row, 3)
+    await in_thread(publication_row, 3)
     feed.hint()
     async with asyncio.timeout(1.5):  # the next look by itself would come after 2 s
         while await looks.get() != 3:

@@ -16,7 +16,7 @@ from controlplane.delivery.services.instruments import SEQUENCE_LEAD
 from controlplane.delivery.services.loading import START, read_changes
 from controlplane.policies.models import Publication
 from tests.delivery.builders import Clock, Plane, answer, published
-from tests.delivery.rows import publication_row, token_row
+from tests.delivery.rows import in_thread, publication_row, token_row
 from tests.delivery.test_feed import look_and_stop, lose_the_database, make_feed, note_an_instance
 
 
@@ -121,10 +121,10 @@ def test_a_database_that_went_on_in_another_direction_is_read_as_a_whole(
 async def test_a_look_that_hangs_is_given_up_and_the_next_finds_what_is_new(
     transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asyncio.to_thread(publication_row, 3)
+    await in_thread(publication_row, 3)
     plane, feed = make_feed(tmp_path)
     await feed.sync()
-    await asyncio.to_thread(publication_row, 6)
+    await in_thread(publication_row, 6)
     never = threading.Event()
     with monkeypatch.context() as frozen, capture_logs() as lines:
         frozen.setattr(feed_module, "READ_WITHIN_S", 0.05)
@@ -144,7 +144,7 @@ async def test_a_look_that_hangs_is_given_up_and_the_next_finds_what_is_new(
 async def test_a_process_whose_database_hangs_starts_from_the_file_in_the_meantime(
     transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asyncio.to_thread(publication_row, 3)
+    await in_thread(publication_row, 3)
     _, first = make_feed(tmp_path)
     await first.sync()
     await first.stop()

@@ -40,7 +40,7 @@ from tests.delivery.builders import (
     run_virtually,
     snapshot,
 )
-from tests.delivery.rows import publication_row, token_row
+from tests.delivery.rows import in_thread, publication_row, token_row
 
 LEAD = timedelta(minutes=10)
 BODY = b'{"sequence":7}'
@@ -258,7 +258,7 @@ async def test_the_first_process_that_runs_makes_the_first_key(tmp_path: Path) -
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert kid == await asyncio.to_thread(kid_in_the_database)
+    assert kid == await in_thread(kid_in_the_database)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -22,6 +22,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 CELERY_TASK_ALWAYS_EAGER = True
-# A file, not memory: threads of one test lock it as the processes of a real installation do.
-DATABASES["default"]["TEST"] = {"NAME": str(TIDEGATE.state_dir / "test.sqlite3")}
+if TIDEGATE.database_url.startswith("sqlite"):
+    # A file, not memory: threads of one test lock it as the processes of a real installation do.
+    DATABASES["default"]["TEST"] = {"NAME": str(TIDEGATE.state_dir / "test.sqlite3")}
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns when it is missing
