@@ -78,6 +78,7 @@ def run_tests() -> int:
     machine = our_machine()
     python = ensure_environment(ROOT, machine, "tests", say)
     ensure_prometheus(machine)
+    ensure_network_tools(machine)
     selection: list[str] = []
     missing = ""
     try:
@@ -167,6 +168,13 @@ def ensure_alertmanager(machine: Machine) -> str:
     return debian.ensure_program(
         machine, "prometheus-alertmanager", ALERTMANAGER, "usr/bin/prometheus-alertmanager"
     )
+
+
+def ensure_network_tools(machine: Machine) -> None:
+    """Get `ip` where it can be used: the tests that cut networks make namespaces, as root only."""
+    if machine.is_root and machine.find("ip") is None:
+        say("Getting iproute2 from Debian's package (once) ...")
+        debian.ensure_program(machine, "iproute2", ["ip"], "sbin/ip")
 
 
 def ensure_chromium(machine: Machine, python: Path) -> str:

@@ -1,0 +1,246 @@
+"""One thing goes wrong at a time: what each outage looks like, and that it passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from controlplane.delivery.services.remembering import SnapshotMemory
+from controlplane.delivery.services.snapshot_file import News, read_snapshot_file
+from tests.delivery.builders import published
+from tests.scenarios.stack import wait_until
+from tests.survival.cluster import NODES, Cluster
+from tests.survival.network import CLIENTS
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
+
+SERVICE = "service-1"
+
+
+def poll(cluster: Cluster, node: str, **headers: str) -> httpx.Response:
+    """Ask one node once, as an instance of the service would."""
+    return cluster.network.call(
+        CLIENTS,
+        lambda: httpx.get(
+            f"{cluster.urls[node]}/config/v1/prod/{SERVICE}",
+            headers={"Authorization": f"Bearer {cluster.tokens[SERVICE]}", **headers},
+            timeout=2.0,
+        ),
+    )
+
+
+def sequence(cluster: Cluster, node: str) -> int:
+    return int(poll(cluster, node).headers["tidegate-sequence"])
+
+
+def publish(cluster: Cluster, deadline_ms: int) -> None:
+    def post() -> httpx.Response:
+        return httpx.post(
+            f"{cluster.urls['operator']}/api/v1/services/{SERVICE}/versions",
+            params={"environment": "prod"},
+            json={"document": {"inbound": {"deadline_ms": deadline_ms}}, "reason": "a test"},
+            headers={"Authorization": f"Bearer {cluster.operator_token}"},
+            timeout=10.0,
+        )
+
+    answer = cluster.network.call(CLIENTS, post)
+    assert answer.status_code == 201, answer.text
+
+
+def has_logged(cluster: Cluster, name: str, event: str, since: int = 0) -> bool:
+    return any(f'"event": "{event}"' in line for line in cluster.log_events(name)[since:])
+
+
+def eventually(is_so: Callable[[], object], what: str, within_s: float = 30.0) -> float:
+    return wait_until(is_so, within_s=within_s, what=what)
+
+
+def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster: Cluster) -> None:
+    publish(cluster, 4001)
+    eventually(lambda: poll(cluster, "node-1").json()["policy"]["inbound"]["deadline_ms"] == 4001,
+               "the publication")  # fmt: skip
+    served = sequence(cluster, "node-1")
+    cluster.network.cut("node-1")
+    try:
+        cluster.kill("node-1")
+        cluster.start("node-1")
+        cluster.wait_ready("node-1")
+        alone = poll(cluster, "node-1")
+        unchanged = poll(cluster, "node-1", **{"If-None-Match": alone.headers["etag"]})
+        stranger = poll(cluster, "node-1", Authorization="Bearer tgs_unknown")
+        publish(cluster, 4002)
+        eventually(lambda: sequence(cluster, "node-2") > served, "node 2 to have the next")
+        ahead = poll(
+            cluster, "node-1", **{"If-None-Match": poll(cluster, "node-2").headers["etag"]}
+        )
+    finally:
+        cluster.network.mend("node-1")
+
+    caught_up_s = eventually(lambda: sequence(cluster, "node-1") > served, "node 1 to catch up")
+    after = poll(cluster, "node-1")
+    assert (alone.status_code, int(alone.headers["tidegate-sequence"])) == (200, served)
+    assert "110" in alone.headers["warning"]
+    assert int(alone.headers["age"]) < 60
+    assert alone.headers["tidegate-signature"]
+    assert (unchanged.status_code, stranger.status_code) == (304, 401)
+    assert ahead.status_code == 304, "a client that holds more was sent less"
+    assert "warning" not in after.headers
+    assert caught_up_s < 5.0
+
+
+def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Cluster) -> None:
+    before = sequence(cluster, "node-1")
+    mark = len(cluster.log_events("node-1"))
+    slowest_s = 0.0
+    processes = _tree(cluster.postgres.pid)
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        while not has_logged(cluster, "node-1", "database.lost", mark):
+            asked_s = time.monotonic()
+            assert poll(cluster, "node-1").status_code == 200
+            slowest_s = max(slowest_s, time.monotonic() - asked_s)
+            assert time.monotonic() - began_s < 30, "the feed hangs with the database"
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+
+    eventually(lambda: has_logged(cluster, "node-1", "database.back", mark), "the feed to go on")
+    publish(cluster, 4003)
+    eventually(lambda: sequence(cluster, "node-1") > before, "the next publication")
+    assert slowest_s < 1.0
+
+
+def test_reports_wait_while_the_database_is_away_and_are_written_later(cluster: Cluster) -> None:
+    present = poll(cluster, "node-2")
+    etag, number = present.headers["etag"], present.headers["tidegate-sequence"]
+    name = f"patient-{os.getpid()}"
+    cluster.kill("postgres")
+    try:
+        poll(cluster, "node-2", **{
+            "If-None-Match": etag, "Tidegate-Instance": name, "Tidegate-Applied": etag,
+        })  # fmt: skip
+        eventually(
+            lambda: any("reports.lost" in line for line in cluster.log_events("node-2")),
+            "the report to be refused once",
+        )
+    finally:
+        cluster.start("postgres")
+
+    def is_written() -> bool:
+        answer = cluster.network.call(CLIENTS, lambda: httpx.get(
+            f"{cluster.urls['operator']}/api/v1/publications/{number}/instances",
+            params={"environment": "prod"},
+            headers={"Authorization": f"Bearer {cluster.operator_token}"},
+            timeout=10.0,
+        ))  # fmt: skip
+        return answer.status_code == 200 and name in answer.text
+
+    eventually(is_written, "the report to be written")
+
+
+def test_a_restored_backup_is_said_and_the_sequence_raised_past_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    backup = cluster.postgres.dump()
+    publish(cluster, 4101)
+    publish(cluster, 4102)
+    served = sequence(cluster, "node-1")
+    eventually(lambda: poll(cluster, "node-1").json()["policy"]["inbound"]["deadline_ms"] == 4102,
+               "the last publication")  # fmt: skip
+    served = sequence(cluster, "node-1")
+    marks = {node: len(cluster.log_events(node)) for node in NODES}
+
+    cluster.postgres.restore(backup)
+
+    eventually(lambda: has_logged(cluster, "node-1", "sequence.behind", marks["node-1"]),
+               "node 1 to say that the database went back")  # fmt: skip
+    said = next(
+        json.loads(line) for line in cluster.log_events("node-1")[marks["node-1"]:]
+        if '"sequence.behind"' in line
+    )  # fmt: skip
+    publish(cluster, 4103)  # accepted, and of no effect: instances hold more
+    assert sequence(cluster, "node-1") == served
+    above = said["command"].split()[-1]
+    cluster.manage("raise_sequence", "--above", above, "--reason", "restored the backup")
+    eventually(lambda: sequence(cluster, "node-1") > served, "the policy of the database")
+    after = poll(cluster, "node-1")
+    assert int(above) >= served
+    assert after.json()["policy"]["inbound"]["deadline_ms"] == 4103
+    eventually(lambda: has_logged(cluster, "node-1", "sequence.caught_up", marks["node-1"]),
+               "node 1 to say that it is over")  # fmt: skip
+
+
+def test_a_node_stops_within_its_bound_while_its_database_is_cut_off(cluster: Cluster) -> None:
+    cluster.network.cut("node-2")
+    try:
+        took_s = cluster.terminate("node-2", within_s=12.0)
+    finally:
+        cluster.network.mend("node-2")
+        cluster.start("node-2")
+    cluster.wait_ready("node-2")
+
+    assert took_s < 11.0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, cluster: Cluster) -> Iterator[Path]:
+    """A disk of 256 KiB. (The cluster's fixture has checked that this may be made.)"""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+async def test_a_full_disk_costs_no_publication_and_is_made_good_later(small_disk: Path) -> None:
+    path = small_disk / "snapshots.log"
+    memory = SnapshotMemory(path)
+    await memory.add(News((published(1),)), confirmed_at_unix=0.0)
+    filler = small_disk / "filler"
+    _fill(filler)
+    with capture_logs() as lines:
+        for number in range(2, 60):
+            await memory.add(
+                News((published(number, policy={"filler": "x" * 4096}),)), confirmed_at_unix=0.0
+            )
+        full = read_snapshot_file(path)
+        filler.unlink()
+        memory._log._failed_at_s -= 60  # as if it had passed
+        await memory.add(News((published(60),)), confirmed_at_unix=0.0)
+        await memory.close()
+
+    saved = read_snapshot_file(path)
+    assert full is not None
+    assert full.publications[-1].sequence < 59
+    assert saved is not None
+    assert [each.sequence for each in saved.publications] == [60]
+    assert [line["event"] for line in lines] == ["snapshots.unwritten", "snapshots.written"]
+    assert "No space left" in lines[0]["error"] or "disk full" in lines[0]["error"]
+
+
+def _fill(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(descriptor, b"x" * 4096)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def _tree(pid: int) -> list[int]:
+    """Return a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, children)]

@@ -1,0 +1,48 @@
+"""Two delivery nodes and one operator node on PostgreSQL and Valkey, in a storm.
+
+`SURVIVAL_ROUNDS` (2) is how often each kind of event happens, `SURVIVAL_PUBLICATIONS` (200) how
+many publications there are, `SURVIVAL_SEED` which storm it is: SURVIVAL_ROUNDS=40 is a soak of
+about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+
+import pytest
+
+from tests.survival.cluster import Cluster
+from tests.survival.storm import Storm, make_events
+
+ROUNDS = int(os.environ.get("SURVIVAL_ROUNDS", "2"))
+PUBLICATIONS = int(os.environ.get("SURVIVAL_PUBLICATIONS", "200"))
+SEED = os.environ.get("SURVIVAL_SEED", "tidegate")
+LONGEST_GAP_S = 2.0
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(400 + 60 * ROUNDS)]
+
+
+def test_no_instance_goes_back_misses_the_last_or_stands_alone_in_a_storm(cluster: Cluster) -> None:
+    dice = random.Random(SEED)
+
+    storm = Storm(cluster, dice, publications=PUBLICATIONS)
+    outcome = storm.run(make_events(dice, ROUNDS))
+
+    print(json.dumps(outcome.report(), indent=1), *outcome.events, sep="\n")
+    context = "\n".join([json.dumps(outcome.report()), *outcome.events, cluster.logs()])
+    lower = {each.name: each.seen.lower for each in outcome.instances if each.seen.lower}
+    assert not lower, f"sent lower sequences: {lower}\n{context}"
+    behind = {
+        each.name: (each.sequence, outcome.newest[each.service])
+        for each in outcome.instances
+        if (each.sequence, each.number) != outcome.newest[each.service]
+    }
+    assert not behind, f"without the last publication: {behind}\n{context}"
+    for sdk in outcome.sdk_instances:
+        assert sdk.sequence == outcome.newest[sdk.service][0], f"{sdk.name}\n{context}"
+        assert sdk.sequences == sorted(sdk.sequences), f"{sdk.name} went back\n{context}"
+    gaps = outcome.gaps()
+    assert gaps[0] <= LONGEST_GAP_S, f"without an answer: {gaps[:10]}\n{context}"
+    assert len(outcome.published) == PUBLICATIONS
