@@ -47,6 +47,7 @@ class Bench:
         tokens = TokenTable()
         tokens.replace([token_record(CHECKOUT_TOKEN, "checkout")])
         self.adapter = XdsAdapter(Gate(self.store, tokens, clock=self.clock), self.reports)
+        self.store.is_loaded = True
         self.publish(7)
 
     def publish(self, sequence: int, **fields: Any) -> None:
@@ -130,6 +131,19 @@ def test_a_node_that_has_the_version_is_answered_304_without_a_body(bench: Bench
 @pytest.mark.parametrize("version", ["6-0-9f3c/routes", "7-0-9f3c/clusters", "7-0-9f3c", "x"])
 def test_any_other_version_is_answered_with_the_resources(bench: Bench, version: str) -> None:
     assert bench.ask("routes", version).status == 200
+
+
+@pytest.mark.parametrize("version", ["9-0-9f3c", "7-1-9f3c"], ids=["sequence", "step"])
+def test_a_node_that_was_ahead_elsewhere_is_never_sent_back(bench: Bench, version: str) -> None:
+    for kind in KINDS:
+        for _ in range(REFUSED_AFTER + 2):
+            assert bench.ask(kind, f"{version}/{kind}").status == 304
+
+    assert bench.marks() == [("applied", version)]
+
+
+def test_the_same_position_with_another_tag_is_no_step_ahead(bench: Bench) -> None:
+    assert bench.ask("routes", "7-0-0000/routes").status == 200
 
 
 def test_a_policy_that_takes_over_by_the_clock_is_another_version(bench: Bench) -> None:
@@ -252,6 +266,21 @@ def test_without_a_token_nothing_is_served(bench: Bench) -> None:
         bench.adapter.answer(Request("POST", "/v3/discovery:runtime", b"", [], b"{}"))
 
     assert caught.value.status == 401
+
+
+def test_before_policies_are_loaded_an_envoy_is_told_to_come_back(bench: Bench) -> None:
+    bench.store.is_loaded = False
+
+    found = refusal(bench)
+
+    assert (found.status, found.code) == (503, "not-loaded")
+
+
+def test_an_answer_that_the_database_does_not_confirm_says_its_age(bench: Bench) -> None:
+    bench.store.behind_since_unix = bench.clock() - 40
+
+    for version in (None, "7-0-9f3c/runtime"):
+        assert dict(bench.ask("runtime", version).headers)[b"age"] == b"40"
 
 
 @pytest.mark.parametrize(

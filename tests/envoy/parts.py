@@ -143,6 +143,7 @@ class ControlPlane:
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.sequence = 0
+        self._store.is_loaded = True
 
     def start(self) -> None:
         self._thread.start()

@@ -57,7 +57,8 @@ def service_rate(rate: Rate) -> LocalRateLimit:
         stat_prefix="rate",
         token_bucket=bucket_of(rate),
         filter_enabled=percent(100, ENABLED_KEY),
-        filter_enforced=percent(_enforced(rate.mode), ENFORCED_KEY),
+        # The same in either mode: routes that change would fill the bucket again.
+        filter_enforced=percent(100, ENFORCED_KEY),
     )
 
 

@@ -23,6 +23,8 @@ from controlplane.delivery.adapters.xds_route_schema import RouteConfiguration
 from controlplane.delivery.adapters.xds_routes import inbound_routes, outbound_routes
 from controlplane.delivery.adapters.xds_runtime import runtime
 from controlplane.delivery.adapters.xds_schema import Runtime, TypedMessage
+from controlplane.delivery.domain.etags import claimed_position
+from controlplane.delivery.hotpath.adapting import check_loaded, check_method, with_age
 from controlplane.delivery.hotpath.gate import Gate
 from controlplane.delivery.hotpath.headers import MAX_SDK_CHARACTERS, Report
 from controlplane.delivery.hotpath.lanes import Lane
@@ -30,7 +32,7 @@ from controlplane.delivery.hotpath.problems import Answer, Refusal
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.requests import Request, decode_body
 from controlplane.delivery.hotpath.store import Slot
-from controlplane.delivery.hotpath.xds_nodes import NodeTable, version_of
+from controlplane.delivery.hotpath.xds_nodes import NodeTable, etag_in, version_of
 from controlplane.policies.domain.schema import PolicyDocument
 
 PREFIX = "/v3/discovery:"
@@ -148,21 +150,21 @@ class XdsAdapter:
         kind = KINDS.get(request.path.removeprefix(PREFIX))
         if kind is None:
             raise Refusal(404, "unknown-kind", f"discovery is of {', '.join(KINDS)}", field="path")
-        if request.method != "POST":
-            raise Refusal(405, "method-not-allowed", "expected POST", headers=[(b"allow", b"POST")])
+        check_method(request, "POST")
+        check_loaded(self._gate)
         _, grant = self._gate.enter(request.header(b"authorization"))
         asked = read_discovery(_decoded(request), kind)
         environment, service = grant.key
         names = _check_names(asked.names, kind, environment, service)
         slot = self._gate.open(grant, environment, service)
         lane = slot.lane(asked.node_id)
-        has_it = asked.version_info == version_of(lane.step.etag, kind.name)
-        self._note(slot, lane, kind, asked)
-        if has_it:
-            return _NOT_MODIFIED
-        return self._full(slot, lane, kind, asked.node, names)
+        etag = _etag_to_have(asked.version_info, lane)
+        self._note(slot, etag, kind, asked)
+        if asked.version_info == version_of(etag, kind.name):
+            return with_age(_NOT_MODIFIED, self._gate)
+        return with_age(self._full(slot, lane, kind, asked.node, names), self._gate)
 
-    def _note(self, slot: Slot, lane: Lane, kind: Kind, asked: Discovery) -> None:
+    def _note(self, slot: Slot, etag: str, kind: Kind, asked: Discovery) -> None:
         now_unix = self._gate.clock()
         subscription = " ".join((kind.name, *(n for n in asked.names if n.endswith(OUTBOUND))))
         standing, is_new = self._nodes.take(
@@ -170,7 +172,7 @@ class XdsAdapter:
             asked.node_id,
             subscription,
             has=asked.version_info,
-            etag=lane.step.etag,
+            etag=etag,
             kind=kind.name,
             now_unix=now_unix,
         )
@@ -294,6 +296,19 @@ def _agent(node: _Node) -> str:
     build = node.user_agent_build_version.version
     numbers = f"{build.major_number}.{build.minor_number}.{build.patch}"
     return f"{node.user_agent_name}/{numbers}"[:MAX_SDK_CHARACTERS]
+
+
+def _etag_to_have(version_info: str | None, lane: Lane) -> str:
+    """What the node is to have: the step in force, or the later one that it has already.
+
+    Behind a load balancer it may ask a delivery node that lags, or whose clock does. Envoy cannot
+    refuse an older policy as our clients do, so it is not sent one.
+    """
+    has = None if version_info is None else etag_in(version_info)
+    claimed = None if has is None else claimed_position(has)
+    if has is None or claimed is None or claimed <= (lane.snapshot.sequence, lane.index):
+        return lane.step.etag
+    return has
 
 
 def _cost(answer: Answer | None) -> int:
