@@ -8,9 +8,16 @@ import pytest
 from hypothesis import settings
 
 from controlplane.access.models import Team
+from controlplane.delivery.selectors import SETTLED
 from controlplane.registry.models import Environment, Service
 
 pytest_plugins = ["tests.scenarios.fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_settled() -> None:
+    SETTLED.forget()
+
 
 # A busy machine is no reason for a property to fail; the timeout of a test catches what hangs.
 settings.register_profile("untimed", deadline=None)

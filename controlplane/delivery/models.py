@@ -28,6 +28,14 @@ class InstanceReport(models.Model):
     applied_at = models.DateTimeField(null=True, blank=True)
     sdk = models.CharField(max_length=120, blank=True, help_text="User-Agent of the client")
 
+    class Meta:
+        indexes = [
+            # Nearly always empty, and asked for by every page.
+            models.Index(
+                fields=["instance"], condition=Q(state="rejected"), name="rejecting_instances"
+            ),
+        ]
+
     def __str__(self) -> str:
         return f"{self.instance} {self.state} {self.etag}"
 

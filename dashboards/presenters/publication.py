@@ -11,7 +11,7 @@ from controlplane.delivery.selectors import PublicationSpread, follow_publicatio
 from controlplane.registry.selectors import list_service_headings
 from dashboards.charts.propagation import Journey, Mark, axis, journey
 from dashboards.presenters.freshness import Freshness
-from dashboards.presenters.publications import PublicationLine, present_line
+from dashboards.presenters.publications import QUICK_UP_TO, PublicationLine, present_line
 from dashboards.presenters.reports import read_reports
 from dashboards.presenters.states import StatePill
 
@@ -118,7 +118,7 @@ def present_publication(
         page=page,
         pages=pages,
         is_final=not is_old and _is_final(spread, as_of),
-        every="1s" if spread.row.phase is Phase.CONVERGING else "5s",
+        every="1s" if spread.row.phase is Phase.CONVERGING and found.live <= QUICK_UP_TO else "5s",
     )
 
 

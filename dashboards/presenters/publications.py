@@ -14,6 +14,7 @@ from dashboards.presenters.reports import read_reports
 from dashboards.presenters.states import StatePill
 
 PAGE_SIZE = 12
+QUICK_UP_TO = 1_000  # instances: beyond, reading every answer each second costs more than it tells
 
 _LOOK = {
     Phase.CONVERGING: ("info", "◌", "converging"),
@@ -80,7 +81,8 @@ def present_publications(
         now=reports.as_of,
     )
     shown = found[:PAGE_SIZE]
-    is_moving = any(row.phase is Phase.CONVERGING for row in shown)
+    moving = [row for row in shown if row.phase is Phase.CONVERGING]
+    largest = max((row.convergence.live for row in moving), default=0)
     return Publications(
         environment=environment,
         freshness=reports.freshness,
@@ -89,7 +91,7 @@ def present_publications(
         axis=axis(),
         next_before=shown[-1].sequence if len(found) > PAGE_SIZE else None,
         is_first_page=before is None,
-        every="1s" if is_moving else "5s",
+        every="1s" if moving and largest <= QUICK_UP_TO else "5s",
     )
 
 

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.delivery.models import Acknowledgement
 from controlplane.registry.models import Service
+from dashboards.presenters import publication, publications
 from tests.delivery import rows
 from tests.delivery.rows import publication_row
 
@@ -143,6 +144,18 @@ def test_a_converging_publication_is_followed_every_second(
     assert "◌ converging" in words(html)
     assert "2/3" in html
     assert 'class="future"' in html
+
+
+def test_a_large_fleet_is_followed_less_often(
+    viewer: Client, fleet: Fleet, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publications, "QUICK_UP_TO", 2)
+    monkeypatch.setattr(publication, "QUICK_UP_TO", 2)
+    published(now, ago_s=5, applied=2)
+    instance("checkout-9", now, sequence=6)
+
+    assert "every 5s" in get(viewer, "/convergence/regions/publications")
+    assert "every 5s" in get(viewer, "/convergence/7/regions/publication")
 
 
 def test_a_publication_is_a_curve_with_its_quantiles_in_words(

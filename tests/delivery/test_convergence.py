@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.delivery.domain.cohorts import position
 from controlplane.delivery.domain.convergence import nearest_rank
 from controlplane.delivery.selectors import (
     convergence,
@@ -132,6 +133,25 @@ def test_the_fleet_counts_current_and_live_instances_in_two_queries(
 
     assert counts == {"checkout": (1, 2), "newcomer": (1, 2)}
     assert fleet_convergence("staging", now=NOW) == {}
+
+
+def test_the_fleet_counts_a_canary_s_instances_by_the_canary(
+    db: None, django_assert_num_queries: Any
+) -> None:
+    names = [f"checkout-{number:02}" for number in range(20)]
+    first = {name for name in names if position("salt", name) < 0.25}
+    publication_row(8)
+    publication_row(9, canary_ratio=0.25)
+    publication_row(3, service="payments")
+    for name in names:
+        instance(name, sequence=9 if name in first else 8)
+    instance("late", sequence=7)
+    instance("payments-1", sequence=3, service="payments")
+
+    with django_assert_num_queries(3):
+        counts = fleet_convergence("prod", now=NOW)
+
+    assert counts == {"checkout": (20, 21), "payments": (1, 1)}
 
 
 def test_instances_are_listed_with_what_they_enforce(

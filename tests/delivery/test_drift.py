@@ -229,6 +229,23 @@ def test_rejections_name_service_publication_reason_and_instances(db: None) -> N
     assert list_rejections("prod", "payments", now=NOW) == []
 
 
+def test_looking_for_rejections_costs_one_query_while_there_are_none(
+    db: None, django_assert_num_queries: Any
+) -> None:
+    publication_row(8, issued_at=ago(minutes=5))
+    for number in range(20):
+        instance(f"checkout-{number}", sequence=8)
+    with django_assert_num_queries(1):
+        assert list_rejections("prod", now=NOW) == []
+
+    instance(
+        "checkout-x", sequence=7, state="rejected", rejected_etag="8-0-9f3c",
+        rejected_at=ago(seconds=5),
+    )  # fmt: skip
+    with django_assert_num_queries(4):
+        assert len(list_rejections("prod", now=NOW)) == 1
+
+
 def test_a_missed_switch_is_found_from_the_publication_itself(db: None) -> None:
     publication_row(8, issued_at=ago(minutes=5), scheduled=[scheduled_entry(8, 1, after_s=-60)])
     instance("checkout-1", sequence=8)

@@ -11,9 +11,11 @@ from controlplane.delivery.domain.cohorts import position
 from controlplane.delivery.domain.convergence import Phase
 from controlplane.delivery.domain.progress import Progress
 from controlplane.delivery.selectors import (
+    SETTLED,
     convergence,
     follow_publication,
     list_recent_publications,
+    propagation,
 )
 from controlplane.kernel.errors import NotFound
 from tests.delivery.builders import NOW
@@ -201,3 +203,37 @@ def test_who_started_later_leaves_the_times_alone_even_when_it_has_stopped_again
     found = convergence("prod", "checkout", 7, now=later + timedelta(minutes=2))
 
     assert (found.apply.count, found.last_s) == (1, 0.2)
+
+
+def test_what_has_settled_is_measured_again_only_after_a_while(
+    db: None, django_assert_num_queries: Any
+) -> None:
+    publication_row(7, issued_at=NOW - timedelta(minutes=5))
+    publication_row(8, issued_at=NOW - timedelta(minutes=1))
+    instance("checkout-1", sequence=8)
+
+    def recent(after_s: float) -> list[int]:
+        found = list_recent_publications("prod", limit=9, now=NOW + timedelta(seconds=after_s))
+        return [row.convergence.applied for row in found]
+
+    assert recent(0) == [1, 1]
+    instance("checkout-2", sequence=8)
+    assert recent(14) == [2, 1]  # 7 has settled, 8 is followed
+    with django_assert_num_queries(4):
+        assert recent(16) == [2, 2]
+    recent(130)
+    with django_assert_num_queries(2):
+        recent(140)  # both have settled: what is listed is read, and nothing more
+
+
+def test_what_has_settled_is_remembered_within_a_bound(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(propagation, "MAX_SETTLED", 3)
+    for sequence in range(1, 8):
+        publication_row(sequence, issued_at=NOW - timedelta(minutes=5))
+
+    rows = list_recent_publications("prod", limit=9, now=NOW)
+
+    assert len(rows) == 7
+    assert len(SETTLED._kept) == 3

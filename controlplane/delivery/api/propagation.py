@@ -125,8 +125,10 @@ class DriftView(APIView):
         """Return drifting and silent instances by service and name, with how late each is."""
         window = window_of(request)
         kind = _choice(request, "kind", [*DriftKind])
-        service = request.query_params.get("service") or None
-        fleet = fleet_drift(environment_of(request).slug, service, now=utc_now())
+        service = request.query_params.get("service")
+        fleet = fleet_drift(
+            environment_of(request).slug, [service] if service else None, now=utc_now()
+        )
         after = str(window.after or "")
         keyed = [
             # A space sorts before every character of a name.

@@ -22,6 +22,7 @@ from controlplane.delivery.selectors.keys import (
     signing_keys_stamp,
 )
 from controlplane.delivery.selectors.propagation import (
+    SETTLED,
     PublicationRow,
     PublicationSpread,
     follow_publication,
@@ -29,6 +30,7 @@ from controlplane.delivery.selectors.propagation import (
 )
 
 __all__ = [
+    "SETTLED",
     "FleetDrift",
     "InstanceRow",
     "PublicationRow",

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import Count
+
 from controlplane.delivery.domain.convergence import (
     LIVE_WITHIN,
     Answered,
@@ -13,7 +15,7 @@ from controlplane.delivery.domain.convergence import (
     InstanceState,
     measure_convergence,
 )
-from controlplane.delivery.domain.served import Lineup
+from controlplane.delivery.domain.served import Lineup, Served
 from controlplane.delivery.domain.snapshot import FLEET_DEFAULT
 from controlplane.delivery.models import InstanceReport
 from controlplane.delivery.selectors.rows import (
@@ -60,16 +62,31 @@ def list_instances(
 
 
 def fleet_convergence(environment: str, *, now: datetime) -> dict[str, tuple[int, int]]:
-    """Return (instances on the newest publication, live instances) by service; two queries.
+    """Return (instances on the newest publication, live instances) by service.
 
-    Services without a live instance are absent.
+    Services without a live instance are absent. Two queries that the database adds up, and one
+    that reads the instances of services with a canary, if there are any.
     """
     lineups = read_lineups(environment)
+    split = lineups.split()
     counts: dict[str, tuple[int, int]] = {}
-    for report in reports_of(environment).filter(instance__last_seen_at__gt=now - LIVE_WITHIN):
-        row = _row(report, lineups, now)
-        current, live = counts.get(row.service, (0, 0))
-        counts[row.service] = (current + row.is_current, live + 1)
+
+    def add(service: str, expected: Served | None, sequence: int | None, count: int) -> None:
+        current, live = counts.get(service, (0, 0))
+        is_current = expected is not None and sequence == expected.sequence
+        counts[service] = (current + count * is_current, live + count)
+
+    live = reports_of(environment).filter(instance__last_seen_at__gt=now - LIVE_WITHIN)
+    rows = live.exclude(instance__service_slug__in=split).order_by()
+    grouped = rows.values_list("instance__service_slug", "sequence").annotate(count=Count("pk"))
+    for service, sequence, count in grouped:
+        add(service, lineups.of(service).stable, sequence, count)
+    if split:
+        parts = live.filter(instance__service_slug__in=split)
+        for service, name, sequence in parts.values_list(
+            "instance__service_slug", "instance__instance_id", "sequence"
+        ):
+            add(service, lineups.of(service).for_instance(name), sequence, 1)
     return counts
 
 

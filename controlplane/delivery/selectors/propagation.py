@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from threading import Lock
 
 from controlplane.delivery.domain.convergence import (
+    FOLLOWED_FOR,
     Convergence,
     Phase,
     measure_convergence,
@@ -26,6 +28,9 @@ from controlplane.policies.selectors.publications import (
     list_publications,
     list_publications_by_sequence,
 )
+
+SETTLED_FOR = timedelta(seconds=15)
+MAX_SETTLED = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,46 @@ class PublicationSpread:
     instances: tuple[InstanceProgress, ...]
 
 
+class SettledSpread:
+    """Remembers for a while how far publications had spread that have settled; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: dict[tuple[str, int], tuple[datetime, Convergence]] = {}
+
+    def recall(
+        self, environment: str, publications: Iterable[Publication], now: datetime
+    ) -> dict[int, Convergence]:
+        """Return what is remembered and not too old, by sequence."""
+        with self._lock:
+            found = {
+                each.sequence: self._kept.get((environment, each.sequence)) for each in publications
+            }
+        return {
+            sequence: kept[1]
+            for sequence, kept in found.items()
+            if kept is not None and abs(now - kept[0]) < SETTLED_FOR
+        }
+
+    def keep(self, environment: str, spread: Mapping[int, Convergence], now: datetime) -> None:
+        """Remember what has settled; what was measured longest ago makes room."""
+        with self._lock:
+            for sequence, found in spread.items():
+                if now - found.published_at > FOLLOWED_FOR:
+                    self._kept.pop((environment, sequence), None)
+                    self._kept[environment, sequence] = (now, found)
+            while len(self._kept) > MAX_SETTLED:
+                del self._kept[next(iter(self._kept))]
+
+    def forget(self) -> None:
+        """Measure everything anew."""
+        with self._lock:
+            self._kept.clear()
+
+
+SETTLED = SettledSpread()
+
+
 def list_recent_publications(
     environment: str,
     *,
@@ -64,7 +109,10 @@ def list_recent_publications(
     limit: int,
     now: datetime,
 ) -> Sequence[PublicationRow]:
-    """Return publications of services, newest first; four queries, however many there are.
+    """Return publications of services, newest first; at most four queries, however many.
+
+    What has settled, two minutes after it was published, is measured every 15 s at most by one
+    process: it changes little, and may be ten thousand answers each.
 
     The publication of a fleet default itself is left out: each service it changed has one of its
     own, and instances answer those.
@@ -73,7 +121,12 @@ def list_recent_publications(
         environment, service=service, before_sequence=before_sequence, limit=limit
     )
     lineups = read_lineups(environment)
-    spread = measure_many(environment, publications, lineups, now=now)
+    spread = SETTLED.recall(environment, publications, now)
+    moving = [each for each in publications if each.sequence not in spread]
+    if moving:
+        fresh = measure_many(environment, moving, lineups, now=now)
+        SETTLED.keep(environment, fresh, now)
+        spread |= fresh
     return [
         _row(publication, lineups.of(publication.service_slug), spread[publication.sequence], now)
         for publication in publications

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from django.db.models import QuerySet
 
@@ -31,6 +32,14 @@ class Lineups:
         """Return what a service is served; nothing before the first publication."""
         own = self._by_service.get(service)
         return own or replace(self._by_service.get(FLEET_DEFAULT, NOTHING), is_own=False)
+
+    def split(self) -> set[str]:
+        """Return the services with a canary that reaches somebody."""
+        return {
+            service
+            for service, lineup in self._by_service.items()
+            if lineup.canary is not None and lineup.canary.ratio > 0.0
+        }
 
 
 def read_lineups(environment: str) -> Lineups:
@@ -65,26 +74,78 @@ def reports_of(environment: str) -> QuerySet[InstanceReport]:
 def known_instances(environment: str, services: Iterable[str]) -> dict[str, list[InstanceState]]:
     """Return the instances of services that are not forgotten yet, by service."""
     found: dict[str, list[InstanceState]] = defaultdict(list)
-    for report in reports_of(environment).filter(instance__service_slug__in=list(services)):
-        found[report.instance.service_slug].append(_state(report))
+    rows = reports_of(environment).filter(instance__service_slug__in=list(services))
+    for service, name, first_seen_at, last_seen_at, sequence, refused, reason in rows.values_list(
+        "instance__service_slug",
+        "instance__instance_id",
+        "instance__first_seen_at",
+        "instance__last_seen_at",
+        "sequence",
+        "rejected_etag",
+        "reason",
+    ):
+        found[service].append(
+            InstanceState(
+                instance_id=name,
+                first_seen_at=first_seen_at,
+                last_seen_at=last_seen_at,
+                sequence=sequence,
+                rejected_sequence=_claimed_sequence(refused),
+                reason=reason,
+            )
+        )
     return found
 
 
-def enforcing(report: InstanceReport) -> Enforcing:
-    """Return what one instance last said it enforces."""
-    return Enforcing(
-        service=report.instance.service_slug,
-        instance_id=report.instance.instance_id,
-        etag=report.etag,
-        sequence=report.sequence,
-        step=report.step,
-        is_rejecting=report.state == "rejected",
-        rejected_sequence=_claimed_sequence(report.rejected_etag),
-        rejected_at=report.rejected_at,
-        reason=report.reason,
-        first_seen_at=report.instance.first_seen_at,
-        last_seen_at=report.instance.last_seen_at,
-    )
+def enforcing_by_service(
+    environment: str, services: Collection[str] | None, *, seen_after: datetime
+) -> dict[str, list[Enforcing]]:
+    """Return what instances last said they enforce, by service; of all services when None."""
+    found: dict[str, list[Enforcing]] = defaultdict(list)
+    rows = reports_of(environment).filter(instance__last_seen_at__gt=seen_after)
+    if services is not None:
+        rows = rows.filter(instance__service_slug__in=services)
+    for (
+        service,
+        name,
+        etag,
+        sequence,
+        step,
+        state,
+        refused,
+        refused_at,
+        reason,
+        first,
+        last,
+    ) in rows.values_list(
+        "instance__service_slug",
+        "instance__instance_id",
+        "etag",
+        "sequence",
+        "step",
+        "state",
+        "rejected_etag",
+        "rejected_at",
+        "reason",
+        "instance__first_seen_at",
+        "instance__last_seen_at",
+    ):
+        found[service].append(
+            Enforcing(
+                service=service,
+                instance_id=name,
+                etag=etag,
+                sequence=sequence,
+                step=step,
+                is_rejecting=state == "rejected",
+                rejected_sequence=_claimed_sequence(refused),
+                rejected_at=refused_at,
+                reason=reason,
+                first_seen_at=first,
+                last_seen_at=last,
+            )
+        )
+    return found
 
 
 def answers_to(
@@ -94,32 +155,21 @@ def answers_to(
     found = Acknowledgement.objects.filter(environment=environment, sequence__in=sequences)
     if service is not None:
         found = found.filter(service_slug=service)
-    moments: dict[tuple[int, str], dict[str, datetime]] = defaultdict(dict)
-    reasons: dict[tuple[int, str], str] = {}
-    rows = found.order_by("at").values_list("sequence", "instance_id", "outcome", "reason", "at")
+    folded: dict[int, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+    rows = found.values_list("sequence", "instance_id", "outcome", "reason", "at")
     for sequence, instance_id, outcome, reason, at in rows:
-        moments[sequence, instance_id][f"{outcome}_at"] = at
+        fields = folded[sequence][instance_id]
+        fields[f"{outcome}_at"] = at
         if reason:
-            reasons[sequence, instance_id] = reason
+            fields["reason"] = reason
     answers: dict[int, list[Answered]] = defaultdict(list)
-    for (sequence, instance_id), when in moments.items():
-        answers[sequence].append(
-            Answered(instance_id, reason=reasons.get((sequence, instance_id), ""), **when)
-        )
+    for sequence, by_instance in folded.items():
+        answers[sequence] = [Answered(name, **fields) for name, fields in by_instance.items()]
     return answers
 
 
-def _state(report: InstanceReport) -> InstanceState:
-    return InstanceState(
-        instance_id=report.instance.instance_id,
-        first_seen_at=report.instance.first_seen_at,
-        last_seen_at=report.instance.last_seen_at,
-        sequence=report.sequence,
-        rejected_sequence=_claimed_sequence(report.rejected_etag),
-        reason=report.reason,
-    )
-
-
 def _claimed_sequence(etag: str) -> int | None:
+    if not etag:
+        return None
     claimed = claimed_position(etag)
     return claimed[0] if claimed else None
