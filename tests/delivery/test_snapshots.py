@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +59,20 @@ def test_each_later_step_has_its_own_etag_and_only_what_comes_after_it() -> None
     assert [later["etag"] for later in json.loads(steps[1].body)["scheduled"]] == ["7-2-9f3c"]
     assert json.loads(steps[2].body)["scheduled"] == []
     assert {json.loads(step.body)["sequence"] for step in steps} == {7}
+
+
+def test_compiled_bodies_take_no_more_memory_than_their_bytes() -> None:
+    """Thousands of them are held for as long as the process lives."""
+    policy = {"outbound": {"dependencies": {f"dependency-{n}": {"max": n} for n in range(80)}}}
+    snapshot(0, policy=policy)
+    tracemalloc.start()
+    try:
+        compiled = [snapshot(number, policy=policy) for number in range(1, 51)]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < 2 * sum(len(each.steps[0].body) for each in compiled)
 
 
 def test_an_unregistered_service_is_named_in_its_body_and_nowhere_else_changed() -> None:

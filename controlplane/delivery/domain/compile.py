@@ -53,7 +53,7 @@ def _render(
 ) -> bytes:
     # Only a part of the instances may keep what is for a part of them: they have to be told.
     cohort = {"cohort": published.cohort} if published.cohort else {}
-    return orjson.dumps(
+    rendered = orjson.dumps(
         {
             "schema": SCHEMA,
             "environment": published.environment,
@@ -76,3 +76,5 @@ def _render(
             "poll": POLL_HINTS,
         }
     )
+    # What orjson returns keeps the buffer it was written in, up to eight times as long.
+    return bytes(memoryview(rendered))
