@@ -7,7 +7,6 @@ while it has the newest version. An answer is made once per step, kind and shape
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,13 +31,13 @@ from controlplane.delivery.hotpath.problems import Answer, Refusal
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.requests import Request, decode_body
 from controlplane.delivery.hotpath.store import Slot
+from controlplane.delivery.hotpath.xds_answers import KeptAnswers
 from controlplane.delivery.hotpath.xds_nodes import NodeTable, etag_in, version_of
 from controlplane.policies.domain.schema import PolicyDocument
 
 PREFIX = "/v3/discovery:"
 MAX_BODY_BYTES = 256 * 1024
 MAX_DECODED_BYTES = 1024 * 1024
-MAX_KEPT_BYTES = 32 * 1024 * 1024
 OUTBOUND = "/outbound"
 
 _NODE_ID = re.compile(r"[A-Za-z0-9._:~\-]{1,128}")
@@ -137,8 +136,7 @@ class XdsAdapter:
         self._gate = gate
         self._reports = reports
         self._nodes = NodeTable()
-        self._answers: OrderedDict[tuple[object, ...], Answer | None] = OrderedDict()
-        self._kept_bytes = 0
+        self._answers = KeptAnswers(gate.clock)
 
     def answer(self, request: Request) -> Answer:
         """Return the resources in force, or 304 when the node has them.
@@ -189,22 +187,16 @@ class XdsAdapter:
     def _full(
         self, slot: Slot, lane: Lane, kind: Kind, node: EnvoyNode, names: tuple[str, ...]
     ) -> Answer:
-        key = (slot.key, lane.step.etag, kind.name, node, names)
-        if key not in self._answers:
-            self._keep(key, self._make(slot, lane, kind, node, names))
-        answer = self._answers[key]
+        answer = self._answers.get(
+            slot.key,
+            (slot.key, lane.step.etag, kind.name, node, names),
+            lambda: self._make(slot, lane, kind, node, names),
+        )
         if answer is None:
             raise Refusal(
                 503, "not-mapped", f"this policy has no {kind.name} that Envoy may be sent"
             )
         return answer
-
-    def _keep(self, key: tuple[object, ...], answer: Answer | None) -> None:
-        """Remember an answer; the oldest go when all together are too long."""
-        self._answers[key] = answer
-        self._kept_bytes += _cost(answer)
-        while self._kept_bytes > MAX_KEPT_BYTES and len(self._answers) > 1:
-            self._kept_bytes -= _cost(self._answers.popitem(last=False)[1])
 
     def _make(
         self, slot: Slot, lane: Lane, kind: Kind, node: EnvoyNode, names: tuple[str, ...]
@@ -309,10 +301,6 @@ def _etag_to_have(version_info: str | None, lane: Lane) -> str:
     if has is None or claimed is None or claimed <= (lane.snapshot.sequence, lane.index):
         return lane.step.etag
     return has
-
-
-def _cost(answer: Answer | None) -> int:
-    return 1000 + (0 if answer is None else len(answer.body))
 
 
 def _tag(etag: str | None) -> bytes | None:
