@@ -74,9 +74,17 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// The button comes hidden, for it does nothing without this script, and so cannot be given the
+// focus back by the swap itself.
+let focusedBefore = "";
+document.addEventListener("htmx:beforeSwap", () => {
+  focusedBefore = document.activeElement?.id || "";
+});
+
 document.addEventListener("htmx:load", () => {
   for (const each of document.querySelectorAll("[data-pause]")) {
     each.hidden = false;
+    if (each.id === focusedBefore && document.activeElement === document.body) each.focus({ preventScroll: true });
     each.setAttribute("aria-pressed", String(paused));
     each.textContent = paused ? "Resume" : "Pause";
   }
