@@ -23,7 +23,7 @@ def test_find_the_failing_service_tune_it_see_it_applied_and_revert(visitor: Vis
         row = page.locator("tr[data-key=checkout]")
         expect(row).to_contain_text("retry storm", timeout=60_000)
         expect(page.locator("tbody tr").first).to_have_attribute(
-            "data-key", re.compile("checkout|gateway|payments")
+            "data-key", re.compile("checkout|edge|gateway|payments")
         )
 
         picture(page, "fleet-storm")
