@@ -127,10 +127,11 @@ async def test_a_look_that_hangs_is_given_up_and_the_next_finds_what_is_new(
     await in_thread(publication_row, 6)
     never = threading.Event()
     with monkeypatch.context() as frozen, capture_logs() as lines:
-        frozen.setattr(feed_module, "READ_WITHIN_S", 0.05)
+        frozen.setattr(feed._reader, "_patience_s", 0.05)
         frozen.setattr(feed_module, "read_changes", lambda **_: never.wait(10))
         await feed.sync()
         during = served(plane)
+    feed._reader._patience_s = 5.0
 
     await feed.sync()
 
@@ -230,11 +231,12 @@ async def test_reports_that_a_hanging_database_did_not_take_are_kept(
     note_an_instance(plane)
     never = threading.Event()
     with monkeypatch.context() as frozen, capture_logs() as lines:
-        frozen.setattr(writer_module, "WRITE_WITHIN_S", 0.05)
+        frozen.setattr(feed._reports._thread, "_patience_s", 0.05)
         frozen.setattr(writer_module, "write_reports", lambda notes, known: never.wait(10))
         await feed.flush()
     kept = len(plane.reports)
     never.set()
+    feed._reports._thread._patience_s = 5.0
 
     await feed.flush()
 

@@ -17,6 +17,8 @@ from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connec
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+PATIENCE_S = 5.0  # all of 10,000 services take 2
+AT_MOST_S = 40.0
 MOST_GIVEN_UP = 4
 CLOSED_WITHIN_S = 1.0
 
@@ -36,29 +38,40 @@ class DatabaseThread:
     nothing. Work that takes longer than its bound is given up: its connection is cut, so that its
     thread ends, and the next work gets a new thread with a new connection. A connection is kept
     between works; one that turns out to have died meanwhile is replaced at once.
+
+    The bound is `patience_s`, twice that for the next work after one that took too long, and so
+    on up to `at_most_s`: work that is merely slow gets done, after a while.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, patience_s: float = PATIENCE_S, at_most_s: float = AT_MOST_S
+    ) -> None:
         self._name = name
+        self._first_patience_s = self._patience_s = patience_s
+        self._at_most_s = at_most_s
         self._worker: _Worker | None = None
         self._given_up: list[_Worker] = []
 
-    async def run(self, work: Callable[[], Result], *, within_s: float) -> Result:
+    async def run(self, work: Callable[[], Result]) -> Result:
         """Return what `work` returns.
 
         Raises:
-            DatabaseError: whatever `work` met; OperationalError when it took longer than
-                `within_s`, or when too many works that were given up have not ended yet.
+            DatabaseError: whatever `work` met; OperationalError when it took too long, or when
+                too many works that were given up have not ended yet.
         """
+        within_s = self._patience_s
         worker = self._free_worker()
         outcome: Future[Result] = Future()
         worker.jobs.put(_Job(work, outcome))
         try:
             async with asyncio.timeout(within_s):
-                return await asyncio.wrap_future(outcome)
+                result = await asyncio.wrap_future(outcome)
         except TimeoutError:
             self._give_up(worker)
+            self._patience_s = min(within_s * 2, self._at_most_s)
             raise OperationalError(f"the database did not answer within {within_s:g} s") from None
+        self._patience_s = self._first_patience_s
+        return result
 
     async def close(self) -> None:
         """Close the connection and end the thread; returns within about 1 s."""

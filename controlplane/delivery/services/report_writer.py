@@ -24,7 +24,6 @@ FLUSH_S = 0.25
 LOST_FLUSH_S = 1.0
 POSTPONED_S = 2.0
 BUSY_AGAIN_S = 0.05
-WRITE_WITHIN_S = 10.0
 
 logger = structlog.get_logger(__name__)
 
@@ -58,9 +57,7 @@ class ReportWriter:
         while len(self._reports):
             notes = self._reports.take()
             try:
-                answers = await self._thread.run(
-                    partial(write_reports, notes, self._known), within_s=WRITE_WITHIN_S
-                )
+                answers = await self._thread.run(partial(write_reports, notes, self._known))
             except (OperationalError, InterfaceError) as error:
                 self._reports.give_back(notes)
                 self._say_lost(error)
