@@ -33,7 +33,7 @@ class RealPlane:
             self.body = publication(sequence, shed_level)
             self.changed.notify_all()
 
-    def wait_until_applied(self, instance: str, sequence: int, within_s: float = 10.0) -> None:
+    def wait_until_applied(self, instance: str, sequence: int, within_s: float = 30.0) -> None:
         """Wait for a poll in which this instance says that it enforces this publication."""
         wanted = f'"{sequence}-0-aa"'
         with self.changed:

@@ -96,8 +96,12 @@ class StreamingPlane(httpx.AsyncBaseTransport):
         changed_before, self._changed = self._changed, asyncio.Event()
         changed_before.set()
         if self.pushes:
-            for stream in self.open_streams:
-                stream.send(self._event())
+            self.push()
+
+    def push(self) -> None:
+        """Send what is in force to every stream."""
+        for stream in self.open_streams:
+            stream.send(self._event())
 
     @property
     def open_streams(self) -> list[OpenStream]:

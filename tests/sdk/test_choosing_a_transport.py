@@ -253,6 +253,45 @@ def test_from_the_lowest_rung_the_ladder_is_climbed_one_by_one() -> None:
     assert ladder.choose() is ConfigTransport.STREAM
 
 
+def test_a_rung_that_is_only_tried_is_not_climbed_from() -> None:
+    ladder, clock = climber()
+    ladder.step_down("406")
+    ladder.step_down("not held")
+    clock.advance(300)
+    ladder.choose()
+
+    clock.advance(3600)
+
+    assert ladder.choose() is ConfigTransport.LONG_POLL
+
+
+def test_a_rung_that_works_again_makes_the_next_climb_as_quick_as_the_first() -> None:
+    ladder, clock = climber()
+    ladder.step_down("406")
+    for wait_s in (300, 600):
+        clock.advance(wait_s)
+        assert ladder.choose() is ConfigTransport.STREAM
+        ladder.strike("a stream was cut")
+    clock.advance(1200)
+    ladder.choose()
+    ladder.works()
+
+    ladder.step_down("406")
+
+    clock.advance(300)
+    assert ladder.choose() is ConfigTransport.STREAM
+
+
+def test_what_was_held_against_one_rung_is_not_held_against_the_next() -> None:
+    ladder, _ = climber()
+    ladder.suspect("a stream was cut", is_grave=True)
+    ladder.step_down("406")
+
+    ladder.answered()
+
+    assert ladder.transport is ConfigTransport.LONG_POLL
+
+
 def test_a_rung_that_is_only_tried_falls_at_the_first_strike() -> None:
     ladder, clock = climber()
     ladder.step_down("406")

@@ -111,6 +111,22 @@ def test_a_stream_that_brings_nothing_is_caught_by_the_poll_behind_it() -> None:
     run_virtually(story)
 
 
+def test_a_stream_that_is_a_moment_behind_a_poll_is_kept() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop) as following:
+            await asyncio.sleep(58)
+            following.plane.pushes = False
+            following.plane.publish(8, shed_level=1)
+            await asyncio.sleep(4)
+            assert following.applied[1] == (60.0, 1)
+            following.plane.push()
+            await asyncio.sleep(300)
+
+            assert following.plane.kinds().count("stream") == 1
+
+    run_virtually(story)
+
+
 def test_the_policy_is_as_old_as_the_last_heartbeat() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
         async with Following(loop, luck=1.0) as following:

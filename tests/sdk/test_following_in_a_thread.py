@@ -188,7 +188,7 @@ for _ in range(3):
 print(client.instance_id, flush=True)
 changed = threading.Event()
 client.subscribe(lambda policy: policy.inbound.shedding.level == 2 and changed.set())
-assert changed.wait(20), "the policy never came"
+assert changed.wait(60), "the policy never came"
 assert guarded.guard.policy.inbound.shedding.level == 2
 # The parent's end of stdin is closed when every instance has said that it applied it.
 sys.stdin.read()
@@ -211,11 +211,11 @@ def test_forked_children_follow_by_themselves_with_an_identity_of_their_own(
         try:
             instances = {process.stdout.readline().strip() for _ in range(4)}
             for instance in instances:
-                plane.wait_until_applied(instance, 7, within_s=20)
+                plane.wait_until_applied(instance, 7, within_s=60)
             plane.publish(8, shed_level=2)
             for instance in instances:
-                plane.wait_until_applied(instance, 8, within_s=20)
-            _, errors = process.communicate(timeout=30)
+                plane.wait_until_applied(instance, 8, within_s=60)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
 

@@ -93,6 +93,19 @@ async def test_what_does_not_verify_is_refused_reported_and_asked_for_again(
     assert (follower.level, follower.client.rejected) == (1, None)
 
 
+async def test_two_nodes_of_which_one_cannot_sign_are_not_polled_in_a_race() -> None:
+    follower = verifier()
+    await follower.poll(signed(publication(7)))
+    current = httpx.Response(304, headers={"ETag": '"7-0-aa"'})
+
+    pauses_s = []
+    for _ in range(5):
+        pauses_s.append(await follower.poll(signed(publication(8), None)))
+        pauses_s.append(await follower.poll(current))
+
+    assert pauses_s[-4:] == [1.0] * 4
+
+
 async def test_refusals_for_their_signature_are_counted() -> None:
     follower = verifier()
 
