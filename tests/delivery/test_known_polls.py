@@ -7,7 +7,7 @@ import pytest
 from controlplane.delivery.hotpath import connections, wire
 from controlplane.delivery.hotpath.heads import Incoming
 from tests.delivery.builders import CHECKOUT_TOKEN
-from tests.delivery.test_wire import AUTH, KNOWN, POLL, Served, read_answer, serving
+from tests.delivery.wire_server import AUTH, KNOWN, POLL, Served, read_answer, serving
 
 
 async def ask(served: Served, *requests: str) -> list[tuple[int, dict[str, str], bytes]]:

@@ -1,0 +1,182 @@
+"""HTTP over real sockets: what hostile, slow and broken clients can do, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from controlplane.delivery.hotpath.connections import Limits
+from tests.delivery.builders import snapshot
+from tests.delivery.wire_server import (
+    KNOWN,
+    LARGE,
+    POLL,
+    connect_slowly,
+    has_arrived,
+    read_answer,
+    serving,
+    until,
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET /config/v1/prod/checkout HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /config/v1/prod/checkout HTTP/1.1\r\nA: b\x00c\r\n\r\n", 400),
+        (b"GET /config/v1/prod/checkout HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (
+            b"POST /echo/ HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\n\r\n",
+            400,
+        ),
+        (b"POST /echo/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /echo/ HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", 413),
+        (
+            b"POST /echo/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001,
+            413,
+        ),
+        (b"GET /config/v1/prod/checkout HTTP/1.1\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"x" * 40_000, 431),
+        (b"A" * 40_000, 431),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+async def test_what_is_no_request_is_answered_once_and_the_connection_ends(
+    sent: bytes, status: int
+) -> None:
+    async with serving() as served:
+        said = await served.tell(sent)
+
+        assert said.startswith(f"HTTP/1.1 {status} ".encode())
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert json.loads(said.split(b"\r\n\r\n", 1)[1])["status"] == status
+        assert served.wire.all == set()
+
+
+async def test_garbage_is_logged_once_however_often_it_comes() -> None:
+    async with serving() as served:
+        with capture_logs() as lines:
+            for _ in range(20):
+                await served.tell(b"\x00\x01garbage\r\n\r\n")
+
+        assert [line["event"] for line in lines] == ["connection.ended"]
+        assert served.wire.end_counts == {"malformed": 20}
+
+
+@pytest.mark.parametrize(
+    ("sent", "after_s", "reason"),
+    [
+        (b"", 10, "idle"),
+        (b"GET /config", 10, "slow head"),
+        (b"POST /echo/ HTTP/1.1\r\nContent-Length: 9\r\n\r\nslow", 20, "slow body"),
+        (KNOWN.encode(), 75, "idle"),
+    ],
+)
+async def test_a_connection_that_takes_too_long_is_ended(
+    sent: bytes, after_s: int, reason: str
+) -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(sent)
+        await until(lambda: served.wire.all and (not sent or has_arrived(served)))
+
+        served.pass_s(after_s)
+        assert served.wire.end_counts == {}
+        served.pass_s(1)
+        async with asyncio.timeout(5):
+            await reader.read()
+
+        assert served.wire.end_counts == {reason: 1}
+        writer.close()
+
+
+async def test_a_head_that_trickles_in_gains_no_time_by_it() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        for letter in b"GET /config":
+            writer.write(bytes([letter]))
+            await writer.drain()
+            await asyncio.sleep(0.001)
+            served.pass_s(1)
+        async with asyncio.timeout(5):
+            said = await reader.read()
+
+        assert said.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+
+
+async def test_connections_that_show_no_token_make_room_for_the_newest() -> None:
+    async with serving(limits=Limits(unproven=5)) as served:
+        reader, writer = await served.connect()
+        writer.write(KNOWN.encode())
+        await read_answer(reader)  # this one has shown its token
+        idle = [await served.connect() for _ in range(12)]
+        await until(lambda: served.wire.end_counts.get("evicted", 0) >= 7)
+
+        writer.write(KNOWN.encode())
+        assert (await read_answer(reader))[0] == 304
+        assert len(served.wire.all) == 6
+        for _, each in [(reader, writer), *idle]:
+            each.close()
+
+
+async def test_one_connection_too_many_is_told_when_to_come_back() -> None:
+    async with serving(limits=Limits(connections=2)) as served:
+        kept = [await served.connect() for _ in range(2)]
+        await until(lambda: len(served.wire.all) >= 2)
+
+        said = await served.tell(b"")
+
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: " in said
+        for _, writer in kept:
+            writer.close()
+
+
+async def test_a_stream_whose_client_reads_nothing_is_cut_off_and_others_are_not() -> None:
+    async with serving(snapshot(7, policy=LARGE), limits=Limits(unsent_bytes=64 * 1024)) as served:
+        reader, writer = await served.connect()
+        writer.write((POLL + "Accept: text/event-stream\r\n\r\n").encode())
+        await reader.readuntil(b"data: ")
+        sock = await connect_slowly(served.port)
+        sock.send((POLL + "Accept: text/event-stream\r\n\r\n").encode())
+        await until(lambda: served.plane.config.held_count >= 2)
+
+        for sequence in range(8, 3_000):
+            served.plane.store.swap(snapshot(sequence, policy=LARGE))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await reader.readuntil(b"data: ")
+            if served.plane.config.held_count < 2:
+                break
+
+        assert served.wire.end_counts == {"slow reader": 1}
+        assert served.plane.config.held_count == 1
+        sock.close()
+        writer.close()
+
+
+async def test_a_client_that_pipelines_and_reads_nothing_is_read_from_no_further() -> None:
+    async with serving(snapshot(7, policy=LARGE), limits=Limits(unsent_s=5)) as served:
+        sock = await connect_slowly(served.port)
+        loop = asyncio.get_running_loop()
+        request = (POLL + "\r\n").encode()
+        stuck = asyncio.ensure_future(loop.sock_sendall(sock, request * 200_000))
+        before = -1
+        while before != (now := served.plane.delivery.answer_counts.get(200, 0)):
+            before = now
+            await asyncio.sleep(0.05)
+
+        assert before < 2_000
+        served.pass_s(6)
+        with pytest.raises(ConnectionError):
+            await stuck
+        assert served.wire.end_counts == {"slow reader": 1}
+        sock.close()
