@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -351,6 +351,30 @@ def test_the_page_takes_the_same_queries_however_large_the_fleet(
 
     assert counts[0] == counts[1] <= 20
     assert Acknowledgement.objects.count() == 6
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/convergence/",
+        "/convergence/regions/drift",
+        "/convergence/regions/publications",
+        "/convergence/7/regions/publication",
+    ],
+)
+def test_a_database_that_does_not_answer_is_said_and_regions_keep_what_they_show(
+    viewer: Client, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr("dashboards.presenters.reports.read_reporting", away)
+
+    answer = viewer.get(url)
+
+    # htmx swaps no 503: the region stays as it was, under a banner that says since when.
+    assert answer.status_code == 503
+    assert "The database does not answer." in words(answer.content.decode())
 
 
 def test_nobody_without_a_session_sees_it(fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -81,8 +81,14 @@ def test_alerts_fire_once_stay_and_end_in_a_real_alertmanager(db: None, tmp_path
         heard.extend((a["status"], a["labels"]["service"]) for a in json.loads(body)["alerts"])
         reply(handler, 200, "", "text/plain")
 
-    with http_server(receive) as receiver, alertmanager(tmp_path, receiver) as url:
-        channels = {ChannelKind.ALERTMANAGER: channel_to(ChannelKind.ALERTMANAGER, url)}
+    with (
+        http_server(receive) as receiver,
+        alertmanager(tmp_path, receiver) as url,
+        ExitStack() as ending,
+    ):
+        channel = channel_to(ChannelKind.ALERTMANAGER, url)
+        ending.callback(channel.close)
+        channels = {ChannelKind.ALERTMANAGER: channel}
 
         def tell(after_s: float = 0.0) -> int:
             at = utc_now() + timedelta(seconds=after_s)
@@ -110,8 +116,10 @@ def test_alerts_fire_once_stay_and_end_in_a_real_alertmanager(db: None, tmp_path
 
 
 def test_what_alertmanager_refuses_is_kept_with_its_words(db: None, tmp_path: Path) -> None:
-    with alertmanager(tmp_path, "http://127.0.0.1:1/") as url:
-        channels = {ChannelKind.ALERTMANAGER: channel_to(ChannelKind.ALERTMANAGER, url)}
+    with alertmanager(tmp_path, "http://127.0.0.1:1/") as url, ExitStack() as ending:
+        channel = channel_to(ChannelKind.ALERTMANAGER, url)
+        ending.callback(channel.close)
+        channels = {ChannelKind.ALERTMANAGER: channel}
         bad = content(utc_now())
         bad = type(bad)(labels={**bad.labels, "not a name": "x"}, starts_at=bad.starts_at)
         fire(utc_now(), bad, channels=KINDS)
