@@ -249,6 +249,22 @@ def test_two_processes_do_not_write_one_file(path: Path, log: SnapshotLog) -> No
     assert sequences(path) == [9]
 
 
+def test_a_file_that_another_process_is_writing_is_read_and_left_where_it_is(
+    path: Path, log: SnapshotLog
+) -> None:
+    add(log, published(7))
+    add(log, published(8, service="payments"))
+    os.truncate(path, path.stat().st_size - 10)  # as it looks while a record is being written
+
+    with capture_logs() as lines:
+        saved = SnapshotMemory(path).recall()
+
+    assert saved is not None
+    assert [each.sequence for each in saved.publications] == [7, 8]
+    assert "another process keeps" in lines[0]["kept"]
+    assert path.exists()
+
+
 def test_what_a_killed_process_left_unfinished_is_removed(path: Path, log: SnapshotLog) -> None:
     path.parent.mkdir()
     (path.parent / "snapshots.log.abc.unfinished").write_bytes(b"half")

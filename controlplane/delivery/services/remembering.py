@@ -50,12 +50,22 @@ class SnapshotMemory:
         """Return what the file holds; None when there is no file, or none that can be used.
 
         Blocking. A file that is damaged, wholly or in part, is kept aside under another name, so
-        that somebody can look at it. To be called once, before anything is added.
+        that somebody can look at it; unless another process keeps it, whose record may be half
+        written at this moment. To be called once, before anything is added.
         """
+        if not self._path.exists():
+            return None
+        try:
+            self._log.lock()
+        except OSError as error:
+            is_ours, reason = False, str(error)
+        else:
+            is_ours, reason = True, ""
         try:
             saved = read_snapshot_file(self._path)
         except ValueError as error:
-            logger.error("snapshots.unreadable", error=str(error), kept=self._set_aside())
+            kept = self._set_aside() if is_ours else reason
+            logger.error("snapshots.unreadable", error=str(error), kept=kept)
             return None
         except OSError as error:
             logger.error("snapshots.unreadable", error=str(error))
@@ -68,7 +78,7 @@ class SnapshotMemory:
                 file=str(self._path),
                 from_byte=saved.damaged_at,
                 publications=len(saved.publications),
-                kept=self._set_aside(),
+                kept=self._set_aside() if is_ours else reason,
             )
         self._log.remember(News(saved.publications, saved.tokens, saved.keys))
         return saved

@@ -65,6 +65,27 @@ class SnapshotLog:
         """Say whether everything added so far is in the file."""
         return self._file is not None
 
+    def lock(self) -> None:
+        """Keep every other process from writing the file until `close`; harmless to repeat.
+
+        Raises:
+            SharedStateDirectory: another process keeps it.
+            OSError: the directory is not there, or cannot be written.
+        """
+        if self._lock is not None:
+            return
+        lock = os.open(
+            self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise SharedStateDirectory(
+                f"another process keeps {self._path}: give each its own TIDEGATE_STATE_DIR"
+            ) from None
+        self._lock = lock
+
     def remember(self, news: News) -> None:
         """Take up what is already in the file, without writing it."""
         for published in news.publications:
@@ -149,7 +170,7 @@ class SnapshotLog:
     def _rewrite(self) -> None:
         self._forget_file()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self.lock()
         for left in self._path.parent.glob(f"{self._path.name}.*{UNFINISHED}"):
             left.unlink(missing_ok=True)  # by a process that was killed while it wrote
         # mkstemp makes the file for this user alone (0600), before anything is in it.
@@ -177,21 +198,6 @@ class SnapshotLog:
         self._added_bytes = 0
         self._is_synced = True
         self._confirmed_at_s = self._clock()
-
-    def _take_lock(self) -> None:
-        if self._lock is not None:
-            return
-        lock = os.open(
-            self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise SharedStateDirectory(
-                f"another process keeps {self._path}: give each its own TIDEGATE_STATE_DIR"
-            ) from None
-        self._lock = lock
 
     def _forget_file(self) -> None:
         if self._file is not None:
