@@ -53,6 +53,7 @@ TITLES = {
     FULL: f"200 polls, {CONNECTIONS} connections, closed loop",
 }
 OURS, BARE, DRF, NGINX, ETCD = "tidegate", "bare ASGI", "DRF view", "nginx file", "etcd range"
+TOO_SLOW = (DRF, ETCD)  # to carry the offered rate on a machine with something else to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,9 @@ def measure(
     for candidate in candidates:
         _run(UNCHANGED, candidate, 1)
     for kind in TITLES:
-        # DRF cannot carry the offered rate.
-        runs[kind] = {each.name: [] for each in candidates if (kind, each.name) != (OPEN, DRF)}
+        runs[kind] = {
+            each.name: [] for each in candidates if kind != OPEN or each.name not in TOO_SLOW
+        }
         for number in range(rounds):
             # Every other round the other way round, so that drift favours nobody.
             for each in list(candidates)[:: 1 if number % 2 == 0 else -1]:

@@ -239,7 +239,7 @@ def open_loop(
         check(server.port, requests, status)
     before = cpu_s(server.pid)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        client = runner.run(_open(server.port, _spread(requests), seconds, per_s))
+        client = runner.run(_open(server, _spread(requests), seconds, per_s))
     used_s = cpu_s(server.pid) - before
     count = len(client.took_s)
     return Run(count / seconds, *_latencies(client), used_s / count * 1e6)
@@ -250,7 +250,7 @@ def _latencies(client: _Client) -> Latencies:
     return quantile(took, 0.5) * 1e3, quantile(took, 0.99) * 1e3, max(took) * 1e3
 
 
-async def _open(port: int, requests: Sequence[bytes], seconds: float, per_s: int) -> _Client:
+async def _open(server: Server, requests: Sequence[bytes], seconds: float, per_s: int) -> _Client:
     client = _Client()
     idle: deque[_Connection] = deque()
     late: deque[float] = deque()
@@ -261,7 +261,7 @@ async def _open(port: int, requests: Sequence[bytes], seconds: float, per_s: int
         else:
             idle.append(connection)
 
-    transports = await _connect(port, client, take)
+    transports = await _connect(server.port, client, take)
     started, number, total = time.perf_counter(), 0, int(seconds * per_s)
     while number < total:
         now = time.perf_counter()
@@ -274,7 +274,9 @@ async def _open(port: int, requests: Sequence[bytes], seconds: float, per_s: int
     deadline = time.perf_counter() + 5
     while len(client.took_s) < total:
         if time.perf_counter() > deadline:
-            raise WrongAnswer(f"{total - len(client.took_s)} of {total} polls got no answer")
+            raise WrongAnswer(
+                f"{server.name}: {total - len(client.took_s)} of {total} polls got no answer"
+            )
         await asyncio.sleep(0.005)
     for transport in transports:
         transport.close()

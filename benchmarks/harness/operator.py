@@ -21,7 +21,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.project.settings.d
 django.setup()
 
 from django.core.management import call_command  # noqa: E402
-from django.db import transaction  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+from django.test.utils import CaptureQueriesContext  # noqa: E402
 
 from benchmarks.harness.names import ENVIRONMENT, service_name, token_text  # noqa: E402
 from controlplane.access.domain.actors import system_actor  # noqa: E402
@@ -29,12 +30,21 @@ from controlplane.access.domain.tokens import hash_token  # noqa: E402
 from controlplane.access.models import ServiceToken  # noqa: E402
 from controlplane.access.services.memberships import ensure_team  # noqa: E402
 from controlplane.delivery.domain.compile import compile_snapshot  # noqa: E402
-from controlplane.delivery.services.loading import START, read_changes  # noqa: E402
+from controlplane.delivery.hotpath.reports import InstanceNote, Mark  # noqa: E402
+from controlplane.delivery.services.loading import (  # noqa: E402
+    START,
+    Position,
+    read_changes,
+)
+from controlplane.delivery.services.reports import write_reports  # noqa: E402
 from controlplane.delivery.services.snapshot_file import (  # noqa: E402
     publication_record,
     read_snapshot_file,
 )
 from controlplane.policies.models import PolicyVersion  # noqa: E402
+from controlplane.policies.selectors.publications import (  # noqa: E402
+    list_publications_by_sequence,
+)
 from controlplane.policies.services import publish_fleet_default, publish_version  # noqa: E402
 from controlplane.registry.models import Environment, Service  # noqa: E402
 from controlplane.registry.selectors import get_service  # noqa: E402
@@ -42,6 +52,8 @@ from controlplane.registry.services.registration import ensure_environment  # no
 
 ACTOR = system_actor("benchmark")
 REASON = "a benchmark"
+NOTES_AT_ONCE = 2_000  # as many as ReportBuffer.take() gives
+_INVENTED_SEQUENCE = 1_000_000
 
 
 def fill(
@@ -127,6 +139,62 @@ def loading(path: str) -> dict[str, Any]:
     }
 
 
+def reports(instances: int, answers: bool, rounds: int) -> dict[str, Any]:
+    """Write what instances say, as a delivery node does it: seen again, or a publication applied.
+
+    Best of `rounds`: microseconds each, of the clock and of this process, and statements each.
+    """
+    known: dict[tuple[str, str, str], int] = {}
+    best: dict[str, Any] = {"clock_us": float("inf")}
+    for number in range(rounds + 1):
+        notes = [
+            _note(instance, _INVENTED_SEQUENCE + number if answers and number else None)
+            for instance in range(instances)
+        ]
+        with CaptureQueriesContext(connection) as queries:
+            started, cpu = time.perf_counter(), time.process_time()
+            for start in range(0, instances, NOTES_AT_ONCE):
+                write_reports(notes[start : start + NOTES_AT_ONCE], known)
+            clock_us = (time.perf_counter() - started) / instances * 1e6
+            cpu_us = (time.process_time() - cpu) / instances * 1e6
+        # The first time makes the rows; what counts is what comes again and again.
+        if number and clock_us < best["clock_us"]:
+            best = {
+                "clock_us": round(clock_us, 2),
+                "cpu_us": round(cpu_us, 2),
+                "statements_per_1000": round(len(queries) / instances * 1_000, 2),
+            }
+    return best
+
+
+def looks() -> dict[str, Any]:
+    """Count the statements of one look that finds nothing, and of one that finds a publication."""
+    changes = read_changes(after=START, stamp=None)
+    before = list_publications_by_sequence([changes.reached.sequence - 1])[0]
+    counts = {}
+    for name, after in (
+        ("idle", changes.reached),
+        ("news", Position(before.sequence, before.etag)),
+    ):
+        with CaptureQueriesContext(connection) as queries:
+            read_changes(after=after, stamp=changes.stamp, keys_stamp=changes.keys_stamp)
+        counts[name] = len(queries)
+    return counts
+
+
+def _note(instance: int, applied: int | None) -> InstanceNote:
+    now = time.time()
+    note = InstanceNote(ENVIRONMENT, service_name(0), f"instance-{instance}", now)
+    if applied is not None:
+        note.has_report = True
+        note.fetched_at_unix = now
+        note.marks = [
+            Mark("fetched", f"{applied}-0-5ca1ab1e", applied, 0, now),
+            Mark("applied", f"{applied}-0-5ca1ab1e", applied, 0, now),
+        ]
+    return note
+
+
 def _timed(work: Callable[[], object]) -> dict[str, Any]:
     stamps: dict[str, int] = {"started_ns": time.monotonic_ns()}
 
@@ -162,6 +230,8 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "publish": publish,
     "publish_fleet": publish_fleet,
     "loading": loading,
+    "reports": reports,
+    "looks": looks,
 }
 
 

@@ -33,6 +33,9 @@ class Waiters:
         self.is_prompt = False
         self.lost = 0
         self.wrong = ""
+        self.is_paced = False
+        self.unchanged = 0
+        self.heartbeats = 0
         self.all_answered = asyncio.Event()
         self.etag = ""
 
@@ -80,6 +83,33 @@ class Waiters:
                 connection.ask_again()
             await asyncio.sleep(PACE_S)
         return {}
+
+    async def pause(self) -> dict[str, Any]:
+        """From now on ask again only when told to."""
+        self.is_paced = True
+        return {}
+
+    async def quiet(self, seconds: float, interval_s: float) -> dict[str, Any]:
+        """Let time pass while nothing changes; return what came meanwhile.
+
+        With an interval, whole answers are asked for at that pace by each connection, all evenly
+        spread; without one they are asked for again as soon as they are given.
+        """
+        self.unchanged = self.heartbeats = 0
+        if interval_s:
+            await self._pace(seconds, interval_s)
+        else:
+            await asyncio.sleep(seconds)
+        return {"unchanged": self.unchanged, "heartbeats": self.heartbeats, "wrong": self.wrong}
+
+    async def _pace(self, seconds: float, interval_s: float) -> None:
+        started, asked = time.monotonic(), 0
+        per_s = len(self.connections) / interval_s
+        while (passed_s := time.monotonic() - started) < seconds:
+            while asked < passed_s * per_s:
+                self.connections[asked % len(self.connections)].ask_again()
+                asked += 1
+            await asyncio.sleep(0.005)
 
     def note(self) -> None:
         """One more connection has the new policy."""
@@ -138,7 +168,9 @@ class LongPoll(Waiting):
             if waiters.is_prompt:
                 self.ask_again()
         elif answer.startswith(b"HTTP/1.1 304"):
-            self.ask_again()
+            waiters.unchanged += 1
+            if not waiters.is_paced:
+                self.ask_again()
         elif not answer.startswith(b"HTTP/1.1 200"):
             waiters.note_wrong(answer)
 
@@ -157,6 +189,7 @@ class Stream(Waiting):
         elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 200"):
             waiters.note_wrong(data)
         else:
+            waiters.heartbeats += data.startswith(b":")
             self.data = data[-8192:] if waiters.marker else b""
 
 

@@ -30,7 +30,9 @@ CHECKS = (
     ("django check", ("python", "manage.py", "check")),
     ("migrations", ("python", "manage.py", "makemigrations", "--check", "--dry-run")),
 )
-BENCHMARKS = ("hotpath.py", "fanout.py", "scale.py", "sdk_overhead.py")
+BENCHMARKS = (
+    "hotpath.py", "fanout.py", "scale.py", "quiet.py", "costs.py", "sdk_overhead.py",
+)  # fmt: skip
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
 GENERATED = (
     ".tidegate", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis",
