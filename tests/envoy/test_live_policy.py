@@ -177,6 +177,21 @@ def test_retries_follow_the_policy_and_never_repeat_what_may_act_twice(edge: Edg
     assert attempts(edge, "GET", outbound=True) == 3
 
 
+def test_callers_cannot_set_retries_and_timeouts_of_their_own(edge: Edge) -> None:
+    edge.backend.status = 503
+    asked = {
+        "X-Envoy-Retry-On": "5xx",
+        "X-Envoy-Max-Retries": "9",
+        "X-Envoy-Upstream-Rq-Timeout-Ms": "1",
+        "X-Forwarded-For": "10.1.2.3",  # obeyed if that were an internal_address_config
+    }
+
+    assert attempts(edge, "GET", asked) == 1
+    assert attempts(edge, "GET", asked, outbound=True) == 1
+    edge.backend.status, edge.backend.takes_s = 200, 0.1
+    assert httpx.get(edge.url, headers=asked).status_code == 200
+
+
 def test_the_retry_budget_holds_retries_back(edge: Edge) -> None:
     edge.backend.status = 503
     retry = {"max_attempts": 3, "on": ["503"], "backoff": {"base_ms": 1, "max_ms": 5}}

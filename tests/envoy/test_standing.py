@@ -46,21 +46,23 @@ def spoiled(body: bytes) -> bytes:
 def test_a_resource_that_envoy_refuses_is_a_rejection_of_that_node(edge: Edge) -> None:
     before = edge.plane.etag
     edge.plane.discovery.spoil = spoiled
-    try:
-        edge.publish({"inbound": {"deadline_ms": 150, "shedding": {"level": 3}}})
-        refused = edge.plane.etag
-        wait_until(
-            lambda: edge.plane.standing()[-1][0] == "rejected",
-            within_s=15,
-            what="the rejection to be known",
-        )
-    finally:
-        edge.plane.discovery.spoil = None
 
+    edge.publish({"inbound": {"deadline_ms": 150, "shedding": {"level": 3}}})
+
+    refused = edge.plane.etag
+    wait_until(
+        lambda: edge.plane.standing()[-1][0] == "rejected",
+        within_s=15,
+        what="the rejection to be known",
+    )
     (_, kept, _), (_, rejected, reason) = edge.plane.standing()[-2:]
     assert (kept, rejected) == (before, refused)
     assert reason.startswith("Envoy does not take the routes")
-    assert edge.envoy.stat("http.inbound.rds.prod/edge.update_rejected") >= 3
+    wait_until(
+        lambda: edge.envoy.stat("http.inbound.rds.prod/edge.update_rejected") >= 3,
+        within_s=10,
+        what="Envoy to have refused the routes of the inbound listener too",
+    )
     edge.backend.takes_s = 0.3
     assert burst(edge.url, 1, headers={"X-Criticality": "critical_plus"}) == [200]
 
