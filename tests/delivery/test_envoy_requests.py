@@ -159,6 +159,25 @@ def test_a_policy_that_takes_over_by_the_clock_is_another_version(bench: Bench) 
     assert document["resources"][0]["layer"]["tidegate.shed.sheddable"] == 100
 
 
+def test_a_canary_reaches_its_part_of_the_nodes_and_its_end_reaches_them_too(
+    bench: Bench,
+) -> None:
+    bench.publish(8, policy=LEVEL_1, cohort="canary", ratio=0.5)
+    nodes = [{**NODE, "id": f"checkout-{number}"} for number in range(40)]
+
+    sent = [json.loads(bench.ask("runtime", node=node).body)["version_info"] for node in nodes]
+    again = [bench.ask("runtime", has, node=node) for node, has in zip(nodes, sent, strict=True)]
+
+    assert set(sent) == {"7-0-9f3c/runtime", "8-0-9f3c/runtime"}
+    assert {answer.status for answer in again} == {304}
+
+    bench.publish(9, cohort="canary")  # ratio 0 ends it
+    bench.publish(10)
+    after = {json.loads(bench.ask("runtime", node=node).body)["version_info"] for node in nodes}
+
+    assert after == {"10-0-9f3c/runtime"}
+
+
 def test_an_answer_is_made_once_for_all_nodes_of_one_shape(bench: Bench) -> None:
     first = bench.ask("routes")
 

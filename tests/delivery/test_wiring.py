@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "module", ["app", "plane", "asgi", "wire", "store", "reports", "auth", "longpoll", "streams"]
+    "module",
+    ["app", "plane", "asgi", "wire", "store", "reports", "auth", "longpoll", "streams", "xds"],
 )
 def test_the_hot_path_imports_neither_django_nor_a_client_of_anything(module: str) -> None:
     script = (
