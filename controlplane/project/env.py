@@ -57,7 +57,12 @@ class Variable:
 
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("TIDEGATE_STATE_DIR", ".tidegate", "path", "Secrets, embedded data and logs."),
+    Variable(
+        "TIDEGATE_STATE_DIR",
+        ".tidegate",
+        "path",
+        "Secrets, embedded data, logs, and what delivery serves; one for each process of delivery.",
+    ),
     Variable(
         "TIDEGATE_DATABASE_URL",
         "sqlite:///<state dir>/db.sqlite3",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Instance:
         self._dice = dice
         self._connection: Connection | None = None
         self._etag: str | None = None
-        self._due = 0.0  # by when an answer should be here
+        self._due = math.inf  # by when an answer should be here
         self._alone_since: float | None = None
 
     @property
