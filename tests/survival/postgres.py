@@ -44,7 +44,8 @@ class Postgres:
         self._prefix = tuple(prefix)
         self._options = () if durable else ("-c", "fsync=off", "-c", "full_page_writes=off")
         # Not below pytest's directory, which no other user may enter.
-        self.directory = Path(tempfile.mkdtemp(prefix="tidegate-postgres-"))
+        _remove_leftovers()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"tidegate-postgres-{os.getpid()}-"))
         self._data = self.directory / "data"
         self._bin = _programs(self.directory)
         self._log = self.directory / "log"
@@ -145,6 +146,13 @@ class Postgres:
             cwd=self.directory, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+
+def _remove_leftovers() -> None:
+    """Remove the files of runs that were killed."""
+    for path in Path(tempfile.gettempdir()).glob("tidegate-postgres-*-*"):
+        if not Path(f"/proc/{path.name.split('-')[2]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _programs(directory: Path) -> Path:
