@@ -31,7 +31,7 @@ CHECKS = (
     ("migrations", ("python", "manage.py", "makemigrations", "--check", "--dry-run")),
 )
 BENCHMARKS = (
-    "hotpath.py", "fanout.py", "scale.py", "quiet.py", "costs.py", "sdk_overhead.py",
+    "hotpath.py", "fanout.py", "hostile.py", "scale.py", "quiet.py", "costs.py", "sdk_overhead.py",
 )  # fmt: skip
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
 GENERATED = (
