@@ -163,13 +163,32 @@ def test_an_answer_that_the_deadline_cut_off_says_so() -> None:
     assert caller.counted("deadline") == 1
 
 
+def slowly(caller: Caller, status: int) -> Played:
+    def answer(request: httpx.Request) -> httpx.Response:
+        caller.clock.advance(0.6)
+        return httpx.Response(status)
+
+    return answer
+
+
 def test_each_attempt_has_its_own_full_time() -> None:
-    caller = Caller(503, 200)
+    caller = Caller(200)
+    caller.script._answers = [slowly(caller, 503), slowly(caller, 200)]
+
     caller.http.get("/", timeout=0.7)
 
     first, second = caller.script.timeouts
+    assert first["read"] == second["read"] == pytest.approx(0.7)
 
-    assert first == second == {"connect": 0.25, "read": 0.7, "write": 0.7, "pool": 0.25}
+
+def test_once_an_answer_has_begun_its_body_is_not_cut_by_the_time_of_the_attempt() -> None:
+    caller = Caller(200)
+    caller.script._answers = [slowly(caller, 200)]
+
+    caller.http.get("/")
+
+    caller.clock.advance(60)
+    assert caller.script.requests[0].extensions["timeout"]["read"] == 1.0
 
 
 def test_the_steps_of_an_attempt_share_its_time() -> None:

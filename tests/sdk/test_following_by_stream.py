@@ -11,8 +11,9 @@ import pytest
 from tests.delivery.builders import VirtualTimeLoop, run_virtually
 from tests.sdk.following import publication, refuse_level_3
 from tests.sdk.streaming import Following, StreamingPlane
+from tidegate import Policy
 from tidegate.clock import ServerClock
-from tidegate.control_plane import ControlPlane, Said, Unavailable
+from tidegate.control_plane import ControlPlane, Said, StreamUnsupported, Unavailable
 
 
 def test_a_policy_that_the_stream_brings_is_applied_at_once_and_acknowledged_by_a_short_poll() -> (
@@ -62,6 +63,27 @@ def test_what_a_stream_brought_and_cannot_be_applied_is_reported_and_the_old_pol
             assert said["tidegate-rejected"].startswith('"8-0-aa"; reason="refuse_level_3')
             assert said["tidegate-applied"] == '"7-0-aa"'
             assert said["if-none-match"] == '"7-0-aa", "8-0-aa"'
+
+    run_virtually(story)
+
+
+def test_what_was_refused_for_good_is_not_tried_again_on_the_next_stream() -> None:
+    tried: list[int] = []
+
+    def refuse(policy: Policy) -> None:
+        tried.append(policy.inbound.shedding.level)
+        refuse_level_3(policy)
+
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop, on_change=(refuse,)) as following:
+            await asyncio.sleep(1)
+            following.plane.publish(8, shed_level=3)
+            await asyncio.sleep(1)
+            following.plane.open_streams[0].say_goodbye(after_ms=100)
+            await asyncio.sleep(10)
+
+            assert following.plane.kinds(since_s=1) == ["short", "stream"]
+            assert tried == [0, 3, 0]  # the last is the old one, put back
 
     run_virtually(story)
 
@@ -247,6 +269,35 @@ def test_failed_streams_and_failed_polls_open_one_circuit() -> None:
             await control_plane.keys()
 
         assert plane.kinds() == ["short", *["stream"] * 4]
+        await control_plane.close()
+
+    run_virtually(story)
+
+
+def test_a_stream_that_is_not_supported_is_an_answer_for_the_circuit() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane = StreamingPlane(loop)
+        plane.on_stream = lambda request: httpx.Response(406)
+        clock = ServerClock(wall=loop.wall_unix, elapsed=loop.time)
+        control_plane = ControlPlane(
+            "http://tidegate", "prod", "checkout",
+            token="tgs_x", clock=clock, transport=plane, monotonic=loop.time,
+        )  # fmt: skip
+
+        async def fail_to_poll() -> None:
+            plane.is_dead = True
+            with pytest.raises(Unavailable, match="refused"):
+                await control_plane.poll("checkout-1", Said(), 0.0)
+            plane.is_dead = False
+
+        for _ in range(4):
+            await fail_to_poll()
+        with pytest.raises(StreamUnsupported):
+            async with control_plane.stream("checkout-1", Said(), None):
+                raise AssertionError("nothing was opened")
+        await fail_to_poll()
+
+        assert (await control_plane.poll("checkout-1", Said(), 0.0)).status == 200
         await control_plane.close()
 
     run_virtually(story)

@@ -16,7 +16,7 @@ from tests.sdk.signing import SigningKey, key_list
 from tests.sdk.streaming import Following, StreamingPlane
 from tidegate import SAFE_DEFAULTS
 
-FIRST, SECOND, STRANGER = (SigningKey(number) for number in (1, 2, 9))
+FIRST, SECOND, THIRD, STRANGER = (SigningKey(number) for number in (1, 2, 3, 9))
 
 
 def signed(
@@ -254,6 +254,22 @@ async def test_a_withdrawn_key_is_dropped_and_its_policy_fetched_with_another_si
     restarted = verifier(tmp_path)
     restarted.client.load()
     assert restarted.level == 1
+
+
+async def test_a_key_that_is_announced_later_is_kept_with_the_policy_of_before(
+    tmp_path: Path,
+) -> None:
+    follower = verifier(tmp_path)
+    follower.control_plane.keys = key_list(SECOND.listed(FIRST))
+    await follower.poll(signed(publication(7, shed_level=1), SECOND))
+    follower.control_plane.keys = key_list(SECOND.listed(FIRST), THIRD.listed(SECOND))
+
+    follower.clock.advance(3600)
+    await follower.poll(unchanged())
+
+    stored = json.loads((tmp_path / "prod.checkout.json").read_bytes())
+    assert {key["kid"] for key in stored["keys"]} == {SECOND.kid, THIRD.kid}
+    assert follower.client.etag == "7-0-aa"
 
 
 async def test_without_pinned_keys_it_is_said_once_that_nothing_is_verified(

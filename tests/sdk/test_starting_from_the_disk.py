@@ -63,6 +63,14 @@ async def test_without_everybodys_it_borrows_the_canarys_until_it_is_told(tmp_pa
     assert other.level == 1
 
 
+async def test_another_instances_copy_of_a_canary_is_in_nobodys_way(tmp_path: Path) -> None:
+    await Follower(tmp_path).poll(of_canary(12, shed_level=3))
+
+    await Follower(tmp_path, instance="checkout-2").poll(of_canary(9, shed_level=2))
+
+    assert restarted(tmp_path, "checkout-2").client.etag == "9-0-aa"
+
+
 async def test_when_its_canary_is_over_everybodys_newer_copy_counts(tmp_path: Path) -> None:
     await canary_instance(tmp_path)
     await Follower(tmp_path).poll(ok(publication(10, shed_level=3)))

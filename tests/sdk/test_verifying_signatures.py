@@ -72,6 +72,15 @@ def test_what_does_not_verify_is_refused_and_says_why(signature: str | None, rea
     assert str(caught.value).startswith("signature: ")
 
 
+def test_a_signature_has_one_spelling() -> None:
+    signature = FIRST.sign(BODY)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = alphabet.index(signature[-1])  # its low four bits mean nothing
+
+    with pytest.raises(SignatureRejected, match="expected the 64 bytes"):
+        ring().verify(BODY, signature[:-1] + alphabet[last ^ 1])
+
+
 @given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
 def test_any_changed_byte_of_the_body_is_noticed(place: int, change: int) -> None:
     changed = bytearray(BODY)
