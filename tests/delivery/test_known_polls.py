@@ -7,7 +7,15 @@ import pytest
 from controlplane.delivery.hotpath import connections, wire
 from controlplane.delivery.hotpath.heads import Incoming
 from tests.delivery.builders import CHECKOUT_TOKEN
-from tests.delivery.wire_server import AUTH, KNOWN, POLL, Served, read_answer, serving
+from tests.delivery.wire_server import (
+    AUTH,
+    KNOWN,
+    POLL,
+    Served,
+    read_answer,
+    serving,
+    until,
+)
 
 
 async def ask(served: Served, *requests: str) -> list[tuple[int, dict[str, str], bytes]]:
@@ -70,6 +78,31 @@ async def test_a_body_that_reads_like_a_known_poll_is_a_body() -> None:
         writer.close()
 
     assert (status, body) == (200, KNOWN.encode())
+
+
+def is_reading_a_body(served: Served) -> bool:
+    return any(getattr(each, "_incoming") is not None for each in served.wire.all)  # noqa: B009
+
+
+@pytest.mark.parametrize("has_one_packet", [True, False])
+async def test_the_body_of_a_poll_is_never_taken_for_the_next_request(has_one_packet: bool) -> None:
+    smuggled = b"GET /echo/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = KNOWN.encode().replace(b"Host: x", b"Host: x\r\nContent-Length: %d" % len(smuggled))
+    async with serving() as served:
+        reader, writer = await served.connect()
+        for _ in range(2):
+            if has_one_packet:
+                writer.write(head + smuggled)
+            else:
+                writer.write(head)
+                await until(lambda: is_reading_a_body(served))
+                writer.write(smuggled)
+            assert (await read_answer(reader))[0] == 304
+        writer.write(KNOWN.encode())
+        assert (await read_answer(reader))[0] == 304
+        writer.close()
+
+        assert list(served.wire.known) == [KNOWN.encode()]
 
 
 async def test_only_so_many_polls_are_known_and_the_oldest_is_forgotten(

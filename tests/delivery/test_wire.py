@@ -153,6 +153,16 @@ async def test_a_body_arrives_whole_however_it_is_cut(head: str, piece_bytes: in
         writer.close()
 
 
+async def test_what_trails_a_body_is_no_header_of_its_request() -> None:
+    async with serving() as served:
+        said = await served.tell(
+            b"GET /config/v1/prod/checkout HTTP/1.1\r\nConnection: close\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + AUTH.encode() + b"\r\n"
+        )
+
+        assert said.startswith(b"HTTP/1.1 401 ")
+
+
 async def test_a_client_that_asks_whether_to_go_on_is_told_so() -> None:
     async with serving() as served:
         reader, writer = await served.connect()

@@ -45,6 +45,16 @@ from tests.delivery.wire_server import (
         (b"GET /config/v1/prod/checkout HTTP/1.1\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"x" * 40_000, 431),
         (b"A" * 40_000, 431),
+        (b"\r\n" * 20_000, 431),
+        (
+            b"POST /echo/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+            b"Content-Length: 39\r\n\r\nGET /livez HTTP/1.1\r\nHost: smuggled\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /echo/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"x" * 70_000,
+            400,
+        ),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -109,6 +119,23 @@ async def test_a_head_that_trickles_in_gains_no_time_by_it() -> None:
             said = await reader.read()
 
         assert said.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+
+
+async def test_a_body_that_trickles_in_gains_no_time_by_it() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(b"POST /echo/ HTTP/1.1\r\nContent-Length: 900\r\n\r\n")
+        await until(lambda: served.wire.all and has_arrived(served))
+        (connection,) = served.wire.all
+        for _ in range(21):
+            connection.data_received(b"x")  # type: ignore[attr-defined]
+            served.pass_s(1)
+        async with asyncio.timeout(5):
+            said = await reader.read()
+
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert served.wire.end_counts == {"slow body": 1}
         writer.close()
 
 

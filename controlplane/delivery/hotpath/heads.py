@@ -10,6 +10,9 @@ import httptools
 from controlplane.delivery.hotpath.problems import Refusal
 from controlplane.delivery.hotpath.requests import Request, body_too_large
 
+MAX_FRAMING_BYTES = 64 * 1024
+"""What a chunked body may hold besides the body: sizes, extensions and trailers."""
+
 
 class BadRequest(Exception):
     """What arrives is no HTTP/1.1 request we would read further; the connection ends."""
@@ -36,11 +39,14 @@ class Incoming:
 
     llhttp is given the head alone first: nothing behind it is read before it is known whose
     request this is and how long its body may be.
+
+    `is_head_only` says that it has no body: then `raw` is all of it.
     """
 
     __slots__ = (
-        "_body", "_declared_bytes", "_has_more_begun", "_limit_bytes", "_parser", "_size", "_url",
-        "head", "is_complete", "keeps_alive", "raw",
+        "_body", "_declared_bytes", "_fed_bytes", "_has_more_begun", "_is_chunked", "_is_head_read",
+        "_limit_bytes", "_parser", "_size", "_url", "head", "is_complete", "is_head_only",
+        "keeps_alive", "raw",
     )  # fmt: skip
 
     def __init__(self, raw: bytes) -> None:
@@ -53,9 +59,13 @@ class Incoming:
         self._size = 0
         self._limit_bytes = 0
         self._declared_bytes = 0
+        self._fed_bytes = 0
+        self._is_chunked = False
+        self._is_head_read = False
         self._has_more_begun = False
         self._parser = httptools.HttpRequestParser(self)
         self._feed(raw)
+        self.is_head_only = self.is_complete
         self._read_head()
 
     def allow_bytes(self, limit_bytes: int) -> None:
@@ -77,8 +87,11 @@ class Incoming:
         if self.is_complete:
             return data
         self._feed(data)
+        self._fed_bytes += len(data)
         if self._size > self._limit_bytes:
             raise BadRequest("the body is too large", body_too_large(self._limit_bytes))
+        if not self.is_complete and self._fed_bytes - self._size > MAX_FRAMING_BYTES:
+            raise BadRequest("the chunks hold little but framing")
         if self._has_more_begun:
             # What follows a body in the same packet cannot be told from it here.
             self.keeps_alive = False
@@ -101,8 +114,8 @@ class Incoming:
             self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header."""
-        if self.is_complete:
+        """Collect a header; trailers are none, or they would pass by whoever checked the head."""
+        if self._is_head_read:
             return
         name = name.lower()
         self.head.headers.append((name, value))
@@ -110,10 +123,13 @@ class Incoming:
             self._declared_bytes = int(value)  # llhttp has checked that it is a number
         elif name == b"expect" and value.lower() == b"100-continue":
             self.head.expects_continue = True
+        elif name == b"transfer-encoding":
+            self._is_chunked = True  # llhttp takes no other that says how long a request is
 
     def on_headers_complete(self) -> None:
         """Note whether the client would go on: llhttp knows it here only."""
-        if not self.is_complete:
+        if not self._is_head_read:
+            self._is_head_read = True
             is_current = self._parser.get_http_version() == "1.1"
             self.keeps_alive = is_current and bool(self._parser.should_keep_alive())
 
@@ -135,7 +151,10 @@ class Incoming:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.is_complete = True  # an offer to change protocols may be ignored
+            if self._declared_bytes or self._is_chunked:
+                # llhttp stops ahead of the body, which would be taken for the next request.
+                raise BadRequest("an offer to change protocols has no body here") from None
+            self.is_complete = True  # the offer may be ignored
         except httptools.HttpParserError as error:
             if not self.is_complete:
                 raise BadRequest(str(error) or type(error).__name__) from None

@@ -110,7 +110,7 @@ class WireConnection(asyncio.Protocol):
             return
         if self._is_closing:
             return
-        if not self._buffer:
+        if not self._buffer and self._incoming is None:
             self._since = self._wire.tick
         is_first = not self._buffer
         self._buffer += data
@@ -247,7 +247,7 @@ class WireConnection(asyncio.Protocol):
         data = self._buffer.lstrip(b"\r\n")  # empty lines before a request are ignored
         end = data.find(_END)
         if end < 0 or end > self._wire.limits.head_bytes:
-            if len(data) > self._wire.limits.head_bytes:
+            if len(self._buffer) > self._wire.limits.head_bytes:
                 self._wire.note_end("head too large")
                 self._refuse(_head_too_large(self._wire.limits.head_bytes))
             elif data and not data[:1].isalpha():
@@ -265,6 +265,7 @@ class WireConnection(asyncio.Protocol):
         if incoming.head.expects_continue and not self._buffer:
             self._transport.write(_CONTINUE)
         self._incoming = incoming
+        self._since = self._wire.tick
         return True
 
     def _answer(self, incoming: Incoming) -> None:
@@ -277,7 +278,12 @@ class WireConnection(asyncio.Protocol):
             self._is_proven = True
             self._wire.trust(self)
         self._poll = poll
-        has_own_bytes = poll is not None and request.method == "GET" and self._keeps_alive
+        has_own_bytes = (
+            poll is not None
+            and incoming.is_head_only
+            and request.method == "GET"
+            and self._keeps_alive
+        )
         self._poll_bytes = incoming.raw if has_own_bytes else None
         if poll is not None and has_own_bytes:
             self._wire.learn(incoming.raw, poll)
