@@ -14,6 +14,7 @@ from tests.delivery.wire_server import (
     KNOWN,
     LARGE,
     POLL,
+    Served,
     connect_slowly,
     has_arrived,
     read_answer,
@@ -202,8 +203,36 @@ async def test_a_client_that_pipelines_and_reads_nothing_is_read_from_no_further
             await asyncio.sleep(0.05)
 
         assert before < 2_000
+        assert unsent_bytes(served) < 128 * 1024
         served.pass_s(6)
         with pytest.raises(ConnectionError):
             await stuck
         assert served.wire.end_counts == {"slow reader": 1}
         sock.close()
+
+
+async def test_a_client_that_pipelines_and_reads_late_gets_every_answer() -> None:
+    async with serving(snapshot(7, policy=LARGE)) as served:
+        sock = await connect_slowly(served.port)
+        loop = asyncio.get_running_loop()
+        last = POLL + "Connection: close\r\n\r\n"
+        await loop.sock_sendall(sock, ((POLL + "\r\n") * 1_000 + last).encode())
+        await until(lambda: served.wire.all and is_stuck(served))
+        said = b""
+        while piece := await loop.sock_recv(sock, 1 << 20):
+            said += piece
+
+        assert said.count(b"HTTP/1.1 200 OK\r\n") == 1_001
+        assert served.plane.delivery.answer_counts == {200: 1_001}
+        sock.close()
+
+
+def unsent_bytes(served: Served) -> int:
+    (connection,) = served.wire.all
+    size: int = connection._transport.get_write_buffer_size()  # type: ignore[attr-defined]
+    return size
+
+
+def is_stuck(served: Served) -> bool:
+    (connection,) = served.wire.all
+    return bool(connection._is_stuck)  # type: ignore[attr-defined]

@@ -128,7 +128,8 @@ class WireConnection(asyncio.Protocol):
         self._is_put_off = False
         if self._is_paused and not self._is_closing:
             self._is_paused = False
-            self._transport.resume_reading()
+            if not self._is_stuck:
+                self._transport.resume_reading()
         self._go_on()
 
     def eof_received(self) -> bool:
@@ -145,7 +146,12 @@ class WireConnection(asyncio.Protocol):
         """Go on: the client has caught up."""
         self._is_stuck = False
         self._since = self._wire.tick
-        self._transport.resume_reading()
+        if self._is_closing:
+            return
+        if not self._is_paused:
+            self._transport.resume_reading()
+        if not self._is_put_off:
+            self._go_on()
 
     # --- the plane's side: requests.Client ---------------------------------------------------
 
@@ -155,7 +161,7 @@ class WireConnection(asyncio.Protocol):
         self._was_held = True
         self._wire.plane.count(answer.status)
         self._send(answer)
-        if self._buffer:
+        if self._buffer and not self._is_put_off:
             self._go_on()
 
     def open_stream(self, answer: Answer) -> None:
@@ -184,7 +190,7 @@ class WireConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """Close as soon as nothing is owed to the client."""
         self._keeps_alive = False
-        if self._held is None and self._incoming is None:
+        if self._held is None and self._incoming is None and not self._is_put_off:
             self._close()
 
     def sweep(self) -> None:
@@ -222,8 +228,15 @@ class WireConnection(asyncio.Protocol):
         return None
 
     def _go_on(self) -> None:
-        """Work through what has arrived, until more is needed or something is held."""
-        while self._held is None and not self._is_closing and (self._buffer or self._incoming):
+        """Work through what has arrived, until more is needed or something is held.
+
+        Nothing more is answered while the client does not take what it was answered before.
+        """
+        while (
+            self._held is None
+            and not (self._is_closing or self._is_stuck)
+            and (self._buffer or self._incoming)
+        ):
             incoming = self._incoming
             try:
                 if incoming is None:
