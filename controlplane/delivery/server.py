@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -41,24 +42,39 @@ loop has to get it back: Python's own 5 ms would be the latency of every poll me
 
 
 class BehindProtocol(HttpToolsProtocol):
-    """uvicorn's protocol for what stands behind, whose later heads may not trickle in either."""
+    """uvicorn's protocol for what stands behind, whose later heads are bounded as well.
+
+    So is whatever else brings a request no further: trailers, and what surrounds chunks.
+    """
 
     def __init__(self, *, wire: Wire, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._wire = wire
         self._reading_since: int | None = None
+        self._barren_bytes = 0
         wire.watch(self)
 
     def data_received(self, data: bytes) -> None:
         """Note when a head begins, and let uvicorn read it."""
+        self._wire.watch(self)
         if self._reading_since is None and (self.cycle is None or self.cycle.response_complete):
             self._reading_since = self._wire.tick
+        self._barren_bytes += len(data)
         super().data_received(data)
+        if self._barren_bytes > self._wire.limits.head_bytes:
+            self._wire.note_end("head too large")
+            self.transport.abort()
 
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""
         self._reading_since = None
+        self._barren_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Note that there was something in what arrived."""
+        self._barren_bytes = 0
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -73,7 +89,8 @@ class BehindProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def evict(self) -> None:
-        """Never asked: a connection that was handed over is no stranger."""
+        """Make room: others that were handed over are in use."""
+        self._wire.note_end("evicted")
         self.transport.abort()
 
 
@@ -122,13 +139,13 @@ def main(application: DeliveryProcess, *, description: str) -> None:
     options = parser.parse_args()
     # Beyond those that are held there is room for short polls, pages and strangers.
     wanted = settings.TIDEGATE.max_parked_polls + SHORT_CONNECTIONS
-    limits = Limits(connections=min(wanted, allow_files(wanted) - SPARE_FILES))
-    wire = Wire(application.plane, limits=limits)
+    wire = Wire(application.plane, limits=limits_of(min(wanted, allow_files(wanted) - SPARE_FILES)))
     PLANE.watch_wire(wire)
     config = uvicorn.Config(
         application,
         http=lambda **_: WireConnection(wire),  # type: ignore[arg-type]
         loop="uvloop",
+        ws="none",  # would take connections over unseen, and nothing here speaks it
         lifespan="on",
         access_log=False,
         server_header=False,
@@ -151,6 +168,16 @@ def main(application: DeliveryProcess, *, description: str) -> None:
         runner.run(server.serve([listen(options.host, options.port)]))
     if server.force_exit:
         raise SystemExit(128 + signal.SIGINT)
+
+
+def limits_of(connections: int) -> Limits:
+    """Return limits by which those who show no token cannot take most of the connections."""
+    usual = Limits(connections=connections)
+    return replace(
+        usual,
+        unproven=min(usual.unproven, max(1, connections // 4)),
+        behind=min(usual.behind, max(1, connections // 4)),
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

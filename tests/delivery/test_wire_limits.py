@@ -8,8 +8,9 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.delivery.hotpath.connections import Limits
-from tests.delivery.builders import snapshot
+from controlplane.delivery.hotpath.connections import Limits, Wire
+from controlplane.delivery.hotpath.wire import WireConnection
+from tests.delivery.builders import make_plane, snapshot
 from tests.delivery.wire_server import (
     KNOWN,
     LARGE,
@@ -153,6 +154,39 @@ async def test_connections_that_show_no_token_make_room_for_the_newest() -> None
         assert len(served.wire.all) == 6
         for _, each in [(reader, writer), *idle]:
             each.close()
+
+
+async def test_what_anybody_may_ask_for_keeps_no_place_but_the_time_between_requests() -> None:
+    async with serving(limits=Limits(unproven=5)) as served:
+        reader, writer = await served.connect()
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_answer(reader))[0] == 200
+        served.pass_s(75)
+        assert served.wire.end_counts == {}
+
+        idle = [await served.connect() for _ in range(5)]
+        await until(lambda: served.wire.end_counts)
+
+        assert served.wire.end_counts == {"evicted": 1}
+        assert await reader.read() == b""
+        for _, each in [(reader, writer), *idle]:
+            each.close()
+
+
+async def test_many_connections_at_once_are_no_more_than_many_one_by_one() -> None:
+    plane = make_plane()
+    wire = Wire(plane.delivery, limits=Limits(unproven=5))
+    evicted: list[object] = []
+
+    class Newcomer(WireConnection):
+        def evict(self) -> None:
+            evicted.append(self)
+
+    crowd = [Newcomer(wire) for _ in range(20)]
+    for each in crowd:
+        assert wire.admit(each) is None
+
+    assert evicted == crowd[:15]
 
 
 async def test_one_connection_too_many_is_told_when_to_come_back() -> None:

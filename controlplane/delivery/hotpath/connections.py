@@ -35,6 +35,7 @@ class Limits:
 
     connections: int = 12_000
     unproven: int = 2_000
+    behind: int = 1_000
     head_bytes: int = 32 * 1024
     head_s: int = 10
     body_s: int = 20
@@ -67,8 +68,9 @@ class Wire:
     """The connections of one process and what they share.
 
     `tick` counts seconds; connections measure their ages in it. A connection is unproven until it
-    has been given something: of those the oldest makes room for the newest, so that connections
-    which only stand open keep nobody out.
+    has shown a valid token: of those the oldest makes room for the newest, so that connections
+    which only stand open keep nobody out. Those that were handed over have places of their own,
+    since anybody may ask for a page.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Wire:
         self.known: dict[bytes, Poll] = {}
         self._clock = clock
         self._unproven: dict[Connection, None] = {}
+        self._behind: dict[Connection, None] = {}
         self._swept: set[Connection] = set()
         self._quiet: dict[str, int] = {}
         self._logged_at: dict[str, int] = {}
@@ -129,7 +132,7 @@ class Wire:
             )
         self._unproven[connection] = None
         if len(self._unproven) > self.limits.unproven:
-            next(iter(self._unproven)).evict()
+            _evict_first(self._unproven)
         return None
 
     def put_off(self, connection: PutOff) -> bool:
@@ -147,7 +150,7 @@ class Wire:
         return True
 
     def trust(self, connection: Connection) -> None:
-        """Note that a connection was given something it had a right to."""
+        """Note that a connection has shown a valid token."""
         self._unproven.pop(connection, None)
 
     def learn(self, raw: bytes, poll: Poll) -> None:
@@ -162,14 +165,22 @@ class Wire:
             self.known[raw] = poll
 
     def watch(self, connection: Connection) -> None:
-        """Sweep a connection of the other plane, too."""
+        """Keep an eye on a connection of the other plane, too, which is in use just now.
+
+        The one that has been quiet longest makes room for another.
+        """
         self._swept.add(connection)
+        self._behind.pop(connection, None)
+        self._behind[connection] = None
+        if len(self._behind) > self.limits.behind:
+            _evict_first(self._behind)
 
     def forget(self, connection: Connection) -> None:
         """Note that a connection is gone, or another protocol's."""
         self._swept.discard(connection)
         self.all.discard(connection)
         self._unproven.pop(connection, None)
+        self._behind.pop(connection, None)
 
     def note_end(self, reason: str, detail: str = "") -> None:
         """Count a connection that ended badly, and log it: each kind once in a while.
@@ -199,7 +210,8 @@ class Wire:
 
     def _sweep_slices(self, rest: list[Connection]) -> None:
         for connection in rest[-SWEEP_SLICE:]:
-            connection.sweep()
+            if connection in self._swept:  # others have ended since
+                connection.sweep()
         del rest[-SWEEP_SLICE:]
         if rest:
             asyncio.get_running_loop().call_soon(self._sweep_slices, rest)
@@ -214,3 +226,10 @@ class Wire:
 
     def _renew_date(self) -> None:
         self.date_line = b"date: " + formatdate(self._clock(), usegmt=True).encode() + b"\r\n\r\n"
+
+
+def _evict_first(connections: dict[Connection, None]) -> None:
+    # Out of the set at once: it hears of its end later, when many more may have come.
+    first = next(iter(connections))
+    del connections[first]
+    first.evict()

@@ -25,7 +25,7 @@ class DeliveryPlane:
     """Answers every request of the delivery plane, or holds it.
 
     `adapters` are by path prefix, and the longest prefix that fits wins; `addresses` by the whole
-    path, and go before.
+    path, and go before: they are open to all, without a token.
     """
 
     def __init__(
@@ -48,7 +48,11 @@ class DeliveryPlane:
 
     def owns(self, path: str) -> bool:
         """Say whether `path` is answered here."""
-        return path.startswith(self._prefixes) or path in HEALTH_PATHS or path in self._addresses
+        return path.startswith(self._prefixes) or self.is_open(path)
+
+    def is_open(self, path: str) -> bool:
+        """Say whether `path` is answered without a token."""
+        return path in HEALTH_PATHS or path in self._addresses
 
     def max_body_bytes(self, path: str) -> int:
         """Return how long the body of a request to `path` may be."""

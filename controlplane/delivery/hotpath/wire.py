@@ -57,9 +57,9 @@ class WireConnection(asyncio.Protocol):
     """One connection of the delivery plane, and the client of what it asks."""
 
     __slots__ = (
-        "_buffer", "_held", "_incoming", "_is_closing", "_is_paused", "_is_proven", "_is_put_off",
-        "_is_stuck", "_keeps_alive", "_poll", "_poll_bytes", "_since", "_transport", "_was_held",
-        "_wire",
+        "_buffer", "_held", "_idle_s", "_incoming", "_is_closing", "_is_paused", "_is_proven",
+        "_is_put_off", "_is_stuck", "_keeps_alive", "_poll", "_poll_bytes", "_since", "_transport",
+        "_was_held", "_wire",
     )  # fmt: skip
 
     _transport: Transport
@@ -70,6 +70,7 @@ class WireConnection(asyncio.Protocol):
         self._poll_bytes: bytes | None = None
         self._poll: Poll | None = None
         self._held: Held | None = None
+        self._idle_s = wire.limits.head_s
         self._incoming: Incoming | None = None
         self._keeps_alive = True
         self._is_closing = False
@@ -207,7 +208,7 @@ class WireConnection(asyncio.Protocol):
         elif self._buffer:
             if age_s > limits.head_s:
                 self._time_out("head")
-        elif age_s > (limits.idle_s if self._is_proven else limits.head_s):
+        elif age_s > self._idle_s:
             self._wire.note_end("idle")
             self._close()
 
@@ -288,8 +289,10 @@ class WireConnection(asyncio.Protocol):
         request = incoming.request()
         outcome, poll = self._wire.plane.respond(request, self)
         if poll is not None or (isinstance(outcome, Answer) and outcome.status < 400):
-            self._is_proven = True
-            self._wire.trust(self)
+            self._idle_s = self._wire.limits.idle_s
+            if not self._wire.plane.is_open(request.path):
+                self._is_proven = True
+                self._wire.trust(self)
         self._poll = poll
         has_own_bytes = (
             poll is not None

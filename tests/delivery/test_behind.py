@@ -1,0 +1,102 @@
+"""Connections that were handed over to what stands behind the delivery plane, and their bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from controlplane.delivery.hotpath.connections import Limits
+from controlplane.delivery.process import nothing_behind
+from controlplane.delivery.server import BehindProtocol, limits_of
+from tests.delivery.wire_server import KNOWN, Served, read_answer, serving, until
+
+PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def serving_behind(limits: Limits) -> AsyncIterator[Served]:
+    config = uvicorn.Config(nothing_behind, ws="none", lifespan="off", log_config=None)
+    async with serving(limits=limits) as served:
+        state = ServerState()
+        state.connections = served.wire.all  # type: ignore[assignment]
+        served.wire.successor = lambda: BehindProtocol(
+            wire=served.wire, config=config, server_state=state, app_state={}
+        )
+        yield served
+        await asyncio.gather(*state.tasks)
+
+
+async def open_page(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await served.connect()
+    writer.write(PAGE)
+    assert (await read_answer(reader))[0] == 404
+    return reader, writer
+
+
+async def test_pages_take_no_more_than_their_own_places_and_the_quietest_makes_room() -> None:
+    async with serving_behind(Limits(behind=3)) as served:
+        reader, writer = await served.connect()
+        writer.write(KNOWN.encode())
+        await read_answer(reader)
+        first, second, third = [await open_page(served) for _ in range(3)]
+        first[1].write(PAGE)
+        assert (await read_answer(first[0]))[0] == 404
+
+        fourth = await open_page(served)
+
+        assert await second[0].read() == b""
+        for page in (first, third, fourth):
+            page[1].write(PAGE)
+            assert (await read_answer(page[0]))[0] == 404
+        assert served.wire.end_counts == {"evicted": 1}
+        for each in (reader, writer), first, second, third, fourth:
+            each[1].close()
+        await until(lambda: not served.wire.all)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /page HTTP/1.1\r\nA: ",
+        b"POST /page HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",
+        b"POST /page HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+    ],
+    ids=["head", "trailers", "chunk extension"],
+)
+async def test_what_never_becomes_a_request_is_read_within_bounds(endless: bytes) -> None:
+    async with serving_behind(Limits()) as served:
+        reader, writer = await open_page(served)
+        writer.write(endless)
+        try:
+            for _ in range(100):
+                writer.write(b"x" * 1_000)
+                await writer.drain()
+            await reader.read()
+        except ConnectionError:
+            pass
+        await until(lambda: not served.wire.all)
+
+        assert served.wire.end_counts == {"head too large": 1}
+        writer.close()
+
+
+async def test_a_long_body_is_no_endless_head() -> None:
+    async with serving_behind(Limits()) as served:
+        reader, writer = await open_page(served)
+        writer.write(b"POST /page HTTP/1.1\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000)
+        assert (await read_answer(reader))[0] == 404
+        writer.write(PAGE)
+        assert (await read_answer(reader))[0] == 404
+        writer.close()
+
+
+def test_with_few_files_most_places_are_still_for_those_with_a_token() -> None:
+    limits = limits_of(200)
+
+    assert (limits.connections, limits.unproven, limits.behind) == (200, 50, 50)
+    assert (limits_of(14_000).unproven, limits_of(14_000).behind) == (2_000, 1_000)
