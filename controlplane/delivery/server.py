@@ -145,6 +145,7 @@ def main(application: DeliveryProcess, *, description: str) -> None:
         application,
         http=lambda **_: WireConnection(wire),  # type: ignore[arg-type]
         loop="uvloop",
+        backlog=BACKLOG,  # uvicorn listens anew, with its own otherwise
         ws="none",  # would take connections over unseen, and nothing here speaks it
         lifespan="on",
         access_log=False,
@@ -183,7 +184,11 @@ def limits_of(connections: int) -> Limits:
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket whose connections notice a peer that vanished without a word."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    # "::" is every address, of IPv4 as well where the system can.
+    is_dual = host == "::" and socket.has_dualstack_ipv6()
+    listener = socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual
+    )
     # Linux hands these on to every connection that is accepted.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
