@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -38,13 +39,21 @@ def client_of(plane: RealPlane, state_dir: Path | None = None, **options: Any) -
     )
 
 
+@contextmanager
+def following(plane: RealPlane, **options: Any) -> Iterator[SyncPolicyClient]:
+    """A client that has its first answer, however busy the machine is."""
+    with client_of(plane, **options) as client:
+        plane.wait_until_applied("web-1", 7)
+        yield client
+
+
 def level(client: SyncPolicyClient) -> int:
     return client.policy.inbound.shedding.level
 
 
 @pytest.mark.parametrize("transport", ["stream", "long_poll"])
 def test_a_policy_reaches_a_thread_and_is_acknowledged(plane: RealPlane, transport: str) -> None:
-    with client_of(plane, transport=transport) as client:
+    with following(plane, transport=transport) as client:
         assert client.sequence == 7
         plane.publish(8, shed_level=2)
         plane.wait_until_applied("web-1", 8)
@@ -57,8 +66,7 @@ def test_a_policy_reaches_a_thread_and_is_acknowledged(plane: RealPlane, transpo
 def test_where_streams_are_refused_it_goes_on_by_long_poll(plane: RealPlane) -> None:
     plane.takes_streams = False
 
-    with client_of(plane) as client:
-        plane.wait_until_applied("web-1", 7)
+    with following(plane) as client:
         plane.publish(8, shed_level=1)
         plane.wait_until_applied("web-1", 8)
 
@@ -102,7 +110,7 @@ def test_without_a_control_plane_it_starts_in_time_on_safe_defaults() -> None:
 
 def test_who_subscribes_late_is_told_what_is_in_force(plane: RealPlane) -> None:
     seen: list[int] = []
-    with client_of(plane) as client:
+    with following(plane) as client:
         client.subscribe(lambda policy: seen.append(policy.inbound.shedding.level))
         plane.publish(8, shed_level=2)
         plane.wait_until_applied("web-1", 8)
@@ -115,7 +123,7 @@ def test_a_policy_that_a_subscriber_cannot_obey_is_rejected(plane: RealPlane) ->
         if policy.inbound.shedding.level == 3:
             raise ValueError("not for us")
 
-    with client_of(plane) as client:
+    with following(plane) as client:
         client.subscribe(refuse)
         plane.publish(8, shed_level=3)
         plane.publish(9, shed_level=1)
@@ -125,7 +133,7 @@ def test_a_policy_that_a_subscriber_cannot_obey_is_rejected(plane: RealPlane) ->
 
 
 def test_a_whole_service_in_threads_obeys_what_is_published(plane: RealPlane) -> None:
-    with client_of(plane) as client:
+    with following(plane) as client:
         calls = sync_http_client(
             client, "payments", "http://payments", wrapped=httpx.MockTransport(_fine)
         )
@@ -172,7 +180,7 @@ client = tidegate.SyncPolicyClient(
     url, "prod", "checkout", "tgs_x", instance_id="web", state_dir=state_dir
 )
 guarded = tidegate.TidegateWsgiMiddleware(lambda environ, start_response: [], client)
-client.start()
+client.start(first_answer_s=60)
 assert client.sequence == 7, client.sequence
 
 children = []
@@ -210,6 +218,7 @@ def test_forked_children_follow_by_themselves_with_an_identity_of_their_own(
         assert process.stdout is not None
         try:
             instances = {process.stdout.readline().strip() for _ in range(4)}
+            assert "" not in instances, process.communicate(timeout=60)
             for instance in instances:
                 plane.wait_until_applied(instance, 7, within_s=60)
             plane.publish(8, shed_level=2)

@@ -12,6 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 
 from tidegate.client import PolicyClient, Surroundings
@@ -53,26 +54,21 @@ class SyncPolicyClient:
         self._first_answer_s = 2.0
         self._switching = threading.RLock()
         self._running: _Running | None = None
-        pins = None if pinned_keys is None else tuple(pinned_keys)
-
-        def make(instance_id: str | None) -> PolicyClient:
-            return PolicyClient(
-                url,
-                environment,
-                service,
-                token,
-                instance_id=instance_id,
-                state_dir=state_dir,
-                wait_s=wait_s,
-                transport=transport,
-                pinned_keys=pins,
-                on_change=self._subscribers,
-                metrics=self._metrics,
-                surroundings=Surroundings(in_thread=_here, switching=self._switching),
-            )
-
-        self._make = make
-        self._client = make(instance_id)
+        # No cycle through self: a client that nobody holds any more is gone, and stopped, at once.
+        self._make = partial(
+            PolicyClient,
+            url,
+            environment,
+            service,
+            token,
+            state_dir=state_dir,
+            wait_s=wait_s,
+            transport=transport,
+            pinned_keys=None if pinned_keys is None else tuple(pinned_keys),
+            on_change=self._subscribers,
+            metrics=self._metrics,
+        )
+        self._client = self._make_client(instance_id)
         _all.add(self)
 
     @property
@@ -203,9 +199,13 @@ class SyncPolicyClient:
 
     def _replace_client(self, instance_id: str | None) -> None:
         """Make another client, which any event loop may run, and let it go on from the old."""
-        old, new = self._client, self._make(instance_id)
+        old, new = self._client, self._make_client(instance_id)
         new.succeed(old)
         self._client = new
+
+    def _make_client(self, instance_id: str | None) -> PolicyClient:
+        surroundings = Surroundings(in_thread=_here, switching=self._switching)
+        return self._make(instance_id=instance_id, surroundings=surroundings)
 
 
 class _Running:
@@ -234,7 +234,8 @@ class _Running:
             return  # the thread is another process's, and so is what would wake it
         with contextlib.suppress(RuntimeError):  # the loop is closed: stopped already
             self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(_STOP_S)
+        if self._thread is not threading.current_thread():  # where garbage may be collected, too
+            self._thread.join(_STOP_S)
 
     def _run(self) -> None:
         try:
