@@ -6,6 +6,7 @@ import re
 import secrets
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def new_request_id() -> str:
@@ -16,6 +17,11 @@ def new_request_id() -> str:
 def is_request_id(text: str) -> bool:
     """Return whether `text` may be taken over as a request ID: safe in headers, logs and URLs."""
     return _REQUEST_ID.fullmatch(text) is not None
+
+
+def is_slug(text: str) -> bool:
+    """Return whether `text` may name an environment, a service or a dependency."""
+    return _SLUG.fullmatch(text) is not None
 
 
 def new_nonce() -> str:

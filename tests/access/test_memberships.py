@@ -134,3 +134,9 @@ def test_the_token_command_prints_a_token_once(
     assert service.startswith("tgs_")
     with pytest.raises(CommandError, match="there is no user"):
         call_command("create_token", "operator", "bob")
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "99999999"])
+def test_the_token_command_says_how_long_a_token_may_last(days: str) -> None:
+    with pytest.raises(CommandError, match=f"--expires-in-days must be 1 to 36500, not {days}"):
+        call_command("create_token", "service", "prod", "checkout", f"--expires-in-days={days}")

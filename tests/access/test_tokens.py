@@ -99,6 +99,9 @@ def test_revoking_twice_is_a_conflict_and_audited_once(now: datetime) -> None:
     [
         ({"environment": ""}, "environment"),
         ({"service": "x" * 64}, "service"),
+        ({"service": "che ckout"}, "service"),
+        ({"service": "Checkout"}, "service"),
+        ({"environment": "pr\u00f6d"}, "environment"),
         ({"label": "  "}, "label"),
         ({"label": "two\nlines"}, "label"),
         ({"label": "x" * 81}, "label"),

@@ -14,6 +14,7 @@ from controlplane.access.services import audit
 from controlplane.kernel.channels import Channel
 from controlplane.kernel.errors import Conflict, InvalidInput
 from controlplane.kernel.hints import hint_after_commit
+from controlplane.kernel.ids import is_slug
 
 MAX_LABEL_CHARACTERS = 80
 DEFAULT_GRACE = timedelta(hours=24)
@@ -36,12 +37,16 @@ def create_service_token(
 
     Raises:
         Forbidden: the actor may not manage tokens.
-        InvalidInput: no environment, service or label, or an end in the past.
+        InvalidInput: what cannot name an environment or service, no label, or an end in the past.
     """
     actor.require("token.manage")
     for field, value in (("environment", environment), ("service", service)):
-        if not value or len(value) > 63:
-            raise InvalidInput(f"{field} must have 1 to 63 characters", field=field)
+        # What is named otherwise can never be registered, so its token would open nothing.
+        if not is_slug(value):
+            raise InvalidInput(
+                f"{field} {value!r} must be 1 to 63 lower-case letters, digits and inner hyphens",
+                field=field,
+            )
     text = new_token(TokenKind.SERVICE)
     token = ServiceToken(
         kind=TokenKind.SERVICE,

@@ -19,11 +19,11 @@ from controlplane.access.domain.actors import Actor
 from controlplane.access.models import Team
 from controlplane.access.services import audit
 from controlplane.kernel.errors import Conflict, InvalidInput
+from controlplane.kernel.ids import is_slug
 from controlplane.registry.models import Dependency, Endpoint, Environment, Service
 
 CRITICALITIES = ("critical_plus", "critical", "sheddable_plus", "sheddable")
 
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _METHOD = re.compile(r"[A-Z]{1,10}")
 _ROUTE = re.compile(r"/[\x21-\x7e]{0,199}")
 _DIALECT = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,39})")
@@ -226,7 +226,7 @@ def _plain(value: object) -> object:
 
 
 def _check_slug(field: str, value: str) -> None:
-    if not _SLUG.fullmatch(value):
+    if not is_slug(value):
         raise InvalidInput(
             f"{field} {value!r} must be 1 to 63 lower-case letters, digits and inner hyphens",
             field=field,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -12,6 +12,8 @@ from controlplane.access.domain.actors import system_actor
 from controlplane.access.services.tokens import create_operator_token, create_service_token
 from controlplane.kernel.clock import utc_now
 from controlplane.kernel.errors import TidegateError
+
+MAX_DAYS = 36_500
 
 
 class Command(BaseCommand):
@@ -30,8 +32,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = utc_now()
-        days = options["expires_in_days"]
-        expires_at = now + timedelta(days=days) if days is not None else None
+        expires_at = _expiry(options["expires_in_days"], now)
         actor = system_actor("command line")
         try:
             if options["kind"] == "service":
@@ -54,6 +55,14 @@ class Command(BaseCommand):
         except TidegateError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(text)
+
+
+def _expiry(days: int | None, now: datetime) -> datetime | None:
+    if days is None:
+        return None
+    if not 1 <= days <= MAX_DAYS:
+        raise CommandError(f"--expires-in-days must be 1 to {MAX_DAYS}, not {days}")
+    return now + timedelta(days=days)
 
 
 def _user(username: str) -> User:
