@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
+from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 
-from controlplane.access.http.parsing import MalformedBody, StrictJSONParser
+from controlplane.access.http.parsing import MalformedBody, StrictJSONParser, StrictSerializer
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,21 @@ def test_what_cannot_be_read_is_named_by_its_path(body: bytes, path: str) -> Non
         StrictJSONParser().parse(io.BytesIO(body))
 
     assert caught.value.path == path
+
+
+class Note(StrictSerializer):
+    reason = serializers.CharField()
+    lasts_s = serializers.FloatField(required=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(None, "null"), ([], "a list"), ("x", "a text"), (True, "true or false"), (1, "a number")],
+)
+def test_a_body_that_is_no_object_is_told_which_fields_it_may_have(body: object, kind: str) -> None:
+    with pytest.raises(serializers.ValidationError) as caught:
+        Note(data=body).is_valid(raise_exception=True)
+
+    assert f"the body must be an object with the fields reason, lasts_s, not {kind}" in str(
+        caught.value
+    )

@@ -16,6 +16,7 @@ from controlplane.kernel.jsondoc import format_path
 
 MAX_BODY_BYTES = 512 * 1024  # a policy document is at most 256 KiB
 MAX_DIGITS = 100
+_JSON_KINDS = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of such bytes
 
 
@@ -70,6 +71,16 @@ class StrictJSONParser(BaseParser):
 
 class StrictSerializer(serializers.Serializer[Any]):
     """A request body in which an unknown field is an error, not a silent nothing."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Return the validated fields; refuse a body that is no object, in the words of JSON."""
+        if self.parent is None and data is not serializers.empty and not isinstance(data, Mapping):
+            known = f" with the fields {', '.join(self.fields)}" if self.fields else ""
+            kind = _JSON_KINDS.get(type(data), "a number")
+            raise serializers.ValidationError(
+                {"non_field_errors": [f"the body must be an object{known}, not {kind}"]}
+            )
+        return super().run_validation(data)
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the validated fields; refuse those that this body does not have."""
