@@ -134,9 +134,13 @@ def main(application: DeliveryProcess, *, description: str) -> None:
     """Parse the command line and serve `application` until told to stop."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=_port, default=8000)
     parser.add_argument("--stop-within-s", type=int, default=10, help="bound on a graceful stop")
     options = parser.parse_args()
+    try:
+        listener = listen(options.host, options.port)
+    except OSError as problem:
+        parser.error(f"cannot listen on {options.host}, port {options.port}: {problem}")
     # Beyond those that are held there is room for short polls, pages and strangers.
     wanted = settings.TIDEGATE.max_parked_polls + SHORT_CONNECTIONS
     wire = Wire(application.plane, limits=limits_of(min(wanted, allow_files(wanted) - SPARE_FILES)))
@@ -166,7 +170,7 @@ def main(application: DeliveryProcess, *, description: str) -> None:
     # uvicorn sends itself the signal again when all is done, which would be a death by signal.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve([listen(options.host, options.port)]))
+        runner.run(server.serve([listener]))
     if server.force_exit:
         raise SystemExit(128 + signal.SIGINT)
 
@@ -179,6 +183,12 @@ def limits_of(connections: int) -> Limits:
         unproven=min(usual.unproven, max(1, connections // 4)),
         behind=min(usual.behind, max(1, connections // 4)),
     )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def listen(host: str, port: int) -> socket.socket:

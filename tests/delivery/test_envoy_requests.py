@@ -236,7 +236,7 @@ def test_a_body_that_is_no_json_is_refused(bench: Bench, body: bytes) -> None:
     [
         ({"node": []}, "node", "Expected `object`, got `array`"),
         ({"node": None}, "node", "Expected `object`, got `null`"),
-        ({"node": {}}, "node", "Object missing required field `id`"),
+        ({"node": {}}, "node.id", "is missing"),
         ({"node": {"id": 7}}, "node.id", "Expected `str`, got `int`"),
         ({"node": {"id": ""}}, "node.id", "expected 1 to 128 letters"),
         ({"node": {"id": "a b"}}, "node.id", "expected 1 to 128 letters"),
@@ -275,11 +275,18 @@ def test_a_bad_request_is_told_which_field_and_what_would_be_right(
     assert found.detail.startswith(message)
 
 
+def test_a_request_without_a_node_is_told_so(bench: Bench) -> None:
+    with pytest.raises(Refusal) as caught:
+        bench.post("runtime", b"{}")
+
+    assert (caught.value.field, caught.value.detail) == ("node", "is missing")
+
+
 def test_only_the_resources_of_the_token_are_served(bench: Bench) -> None:
     found = refusal(bench, resource_names=["prod/payments"])
 
     assert (found.status, found.code) == (404, "unknown-resource")
-    assert found.detail == "with this token runtime are named prod/checkout"
+    assert found.detail == "this token is for prod/checkout only"
 
 
 def test_without_a_token_nothing_is_served(bench: Bench) -> None:

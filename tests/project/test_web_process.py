@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
+import pytest
+
 from controlplane.delivery.process import DeliveryProcess, nothing_behind
+from controlplane.delivery.server import main
 from tests.delivery.builders import make_plane, request_scope
 
 
@@ -81,3 +85,20 @@ async def test_a_node_that_only_delivers_has_no_pages() -> None:
     )
 
     assert await statuses_of(process, "/", "/api/v1/services", "/metrics") == [404, 404, 200]
+
+
+def test_a_port_that_cannot_be_had_stops_the_process_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = DeliveryProcess(plane=make_plane().delivery, feed=FailingOnce(), behind=pages)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port, told in (
+            (str(taken.getsockname()[1]), "cannot listen on 127.0.0.1, port "),
+            ("99999", "argument --port: expected 0 to 65535, not '99999'"),
+        ):
+            monkeypatch.setattr("sys.argv", ["serve", "--port", port])
+            with pytest.raises(SystemExit) as caught:
+                main(process, description="a node")
+
+            assert caught.value.code == 2
+            assert told in capsys.readouterr().err

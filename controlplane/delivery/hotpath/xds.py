@@ -40,6 +40,7 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_DECODED_BYTES = 1024 * 1024
 OUTBOUND = "/outbound"
 
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 _NODE_ID = re.compile(r"[A-Za-z0-9._:~\-]{1,128}")
 
 logger = structlog.get_logger(__name__)
@@ -238,8 +239,7 @@ def read_discovery(body: bytes, kind: Kind) -> Discovery:
     try:
         sent = _DECODER.decode(body)
     except msgspec.ValidationError as problem:
-        message, _, where = str(problem).partition(" - at `$")
-        raise _bad(where.strip(".`"), message) from None
+        raise _malformed(str(problem)) from None
     except (ValueError, RecursionError):
         raise Refusal(400, "bad-body", "the body is no JSON") from None
     if sent.type_url not in ("", kind.type_url):
@@ -277,7 +277,7 @@ def _check_names(
             raise Refusal(
                 404,
                 "unknown-resource",
-                f"with this token {kind.name} are named {' or '.join(allowed)}",
+                f"this token is for {' or '.join(allowed)} only",
                 field="resource_names",
             )
     return names or (own,)
@@ -305,6 +305,15 @@ def _etag_to_have(version_info: str | None, lane: Lane) -> str:
 
 def _tag(etag: str | None) -> bytes | None:
     return None if etag is None else b'"' + etag.encode("ascii") + b'"'
+
+
+def _malformed(problem: str) -> Refusal:
+    message, _, where = problem.partition(" - at `$")
+    where = where.strip(".`")
+    missing = _MISSING.fullmatch(message)
+    if missing is None:
+        return _bad(where, message)
+    return _bad(f"{where}.{missing[1]}".lstrip("."), "is missing")
 
 
 def _bad(field: str, problem: str) -> Refusal:
