@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from controlplane.delivery.hotpath.longpoll import SHORTENED_BY, HeldPoll
 from controlplane.delivery.hotpath.polls import Poll
 from controlplane.delivery.hotpath.problems import Answer
@@ -323,6 +325,27 @@ def test_draining_over_a_while_lets_polls_go_one_after_the_other() -> None:
         assert max(ended_at) <= 2.0
         assert max(ended_at) - min(ended_at) > 0.5
         assert len(set(ended_at)) > 40
+
+    run_virtually(story)
+
+
+def test_a_defect_of_ours_ends_the_wait_of_those_it_concerns() -> None:
+    def failing(body: bytes) -> bytes:
+        raise RuntimeError("a defect")
+
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane, client = plane_in(loop), Client()
+        poll = begin(plane, client, headers=WAIT)
+        await let_others_run()
+        plane.store.use_signer(failing)
+
+        with capture_logs() as lines:
+            plane.store.swap(snapshot(8))
+            await poll
+
+        assert (client.reply().status, client.reply().json["code"]) == (500, "internal-error")
+        assert [line["event"] for line in lines] == ["poll.failed"]
+        assert (loop.elapsed_s, plane.config.held_count, waiters(plane)) == (0.0, 0, 0)
 
     run_virtually(story)
 

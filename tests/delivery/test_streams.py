@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controlplane.delivery.hotpath.asgi import MAX_PIECES, AsgiClient
 from controlplane.delivery.hotpath.streams import (
@@ -277,6 +278,27 @@ def test_streams_and_polls_share_the_places() -> None:
             task.cancel()
         await asyncio.wait(tasks)
         assert plane.config.held_count == 0
+
+    run_virtually(story)
+
+
+def test_a_stream_that_we_fail_to_serve_ends_and_its_client_comes_back() -> None:
+    def failing(body: bytes) -> bytes:
+        raise RuntimeError("a defect")
+
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane = plane_in(loop)
+        with capture_logs() as lines:
+            async with stream(plane) as before:
+                plane.store.use_signer(failing)
+                async with stream(plane) as since:
+                    assert [event["event"] for event in since.events()] == ["reconnect"]
+                plane.store.swap(snapshot(8))
+                await let_others_run()
+                assert [event["event"] for event in before.events()] == ["config", "reconnect"]
+
+        assert {line["event"] for line in lines} == {"stream.failed"}
+        assert (loop.elapsed_s, plane.config.held_count) == (0.0, 0)
 
     run_virtually(story)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import structlog
 
 from controlplane.delivery.hotpath.polls import Poll
-from controlplane.delivery.hotpath.problems import Answer
+from controlplane.delivery.hotpath.problems import Answer, Refusal, problem_answer
 from controlplane.delivery.hotpath.requests import Client
 
 SHORTENED_BY = 0.1
@@ -16,6 +19,10 @@ SHORTENED_BY = 0.1
 All those whom one publication woke wait again from the same moment on; without this they would
 also come back in the same moment.
 """
+
+Result = TypeVar("Result")
+
+logger = structlog.get_logger(__name__)
 
 
 class PollRules(Protocol):
@@ -57,14 +64,14 @@ class HeldPoll:
             return
         # It registers *before* it looks, so that no swap can fall in between.
         self._wait_on()
-        answer = self._rules.final_answer(self._poll)
+        answer = self._ask(self._rules.final_answer)
         if answer is not None:
             self._end(answer)
 
     def expire(self) -> None:
         """Answer that nothing has changed: the time is up."""
         if not self._is_over:
-            self._end(self._rules.expired_answer(self._poll))
+            self._end(self._ask(self._rules.expired_answer))
 
     def cancel(self) -> None:
         """Forget the poll: its client has left."""
@@ -79,6 +86,16 @@ class HeldPoll:
 
     def _wait_on(self) -> None:
         self._poll.slot.lane(self.instance).waiters[self] = None
+
+    def _ask(self, rule: Callable[[Poll], Result]) -> Result | Answer:
+        try:
+            return rule(self._poll)
+        except Exception:
+            # Whoever waits is told of our defect as well, and does not keep its place for it.
+            logger.exception("poll.failed", service=f"{self._poll.slot.key}")
+            return problem_answer(
+                Refusal(500, "internal-error", "this node failed to answer; try again")
+            )
 
     def _end(self, answer: Answer) -> None:
         self.cancel()

@@ -10,6 +10,8 @@ import asyncio
 import random
 from typing import Protocol
 
+import structlog
+
 from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.polls import Poll
 from controlplane.delivery.hotpath.problems import Answer
@@ -26,6 +28,8 @@ _HEAD = (
     (b"vary", b"Authorization, Accept, Accept-Encoding, Prefer"),
     (b"x-accel-buffering", b"no"),  # proxies of nginx's kind then pass each event on at once
 )
+
+logger = structlog.get_logger(__name__)
 
 
 class StreamRules(Protocol):
@@ -141,9 +145,16 @@ class Stream:
             # It has this publication, and switches to its later steps by the clock.
             self._sent_tag = lane.tag
             return
+        try:
+            event = self._rules.event_of(lane)
+            self._rules.note_stream(self._poll, is_fetching=True)
+        except Exception:
+            # It would not be sent this policy again: it comes back for it.
+            logger.exception("stream.failed", service=f"{self._poll.slot.key}")
+            self.end("rotate")
+            return
         self._sent_sequence, self._sent_tag = sequence, lane.tag
-        self._rules.note_stream(self._poll, is_fetching=True)
-        if not self._client.write(self._rules.event_of(lane)):
+        if not self._client.write(event):
             self.cancel()
 
 
@@ -176,7 +187,10 @@ class Pulse:
     def _beat(self) -> None:
         self._timer = None
         for stream in list(self._buckets[self._turn]):
-            stream.beat()
+            try:
+                stream.beat()
+            except Exception:
+                logger.exception("heartbeat.failed")  # and the others' hearts beat on
         self._turn = (self._turn + 1) % HEARTBEAT_S
         if self._places:
             self._arm()
