@@ -102,7 +102,8 @@ class Postgres:
         where = ("-h", str(self.directory), "-p", str(self.port), "-U", NAME)
         self._command("dropdb", *where, "--force", NAME)
         self._command("createdb", *where, NAME)
-        self._command("pg_restore", *where, "-d", NAME, str(backup))
+        # As one transaction: nodes that see half of it would write their reports and keys into it.
+        self._command("pg_restore", *where, "--single-transaction", "-d", NAME, str(backup))
 
     def close(self) -> None:
         """Stop the server and remove its files."""
