@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SLICE_S = 0.004
 """How long answers are given in one turn of the event loop: so long anybody else waits."""
+IN_A_ROW = 8
+"""So many of one publication's waiters look before it is another's turn."""
 
 logger = structlog.get_logger(__name__)
 
@@ -31,11 +33,13 @@ class Waiter(Protocol):
 class Wakeups:
     """Lets waiters look again, a slice of time per turn of the event loop, in the order they came.
 
-    A waiter leaves its lane's set when it is woken. Without a running event loop nobody waits.
+    Those of several publications take turns: the many who wait for one service keep nobody waiting
+    who waits for another. A waiter leaves its lane's set when it is woken. Without a running event
+    loop nobody waits.
     """
 
     def __init__(self) -> None:
-        self._woken: deque[Waiter] = deque()
+        self._woken: deque[deque[Waiter]] = deque()
         self._is_scheduled = False
 
     @property
@@ -52,7 +56,7 @@ class Wakeups:
             for waiter in woken:
                 del lane.waiters[waiter]
         if woken:
-            self._woken.extend(woken)
+            self._woken.append(deque(woken))
             self._schedule()
 
     def _schedule(self) -> None:
@@ -64,10 +68,14 @@ class Wakeups:
         self._is_scheduled = False
         until_s = perf_counter() + SLICE_S
         while self._woken and perf_counter() < until_s:
-            try:
-                self._woken.popleft().look()
-            except Exception:
-                # One waiter's defect must not leave those behind it asleep.
-                logger.exception("waiter.failed")
+            waiters = self._woken.popleft()
+            for _ in range(min(IN_A_ROW, len(waiters))):
+                try:
+                    waiters.popleft().look()
+                except Exception:
+                    # One waiter's defect must not leave those behind it asleep.
+                    logger.exception("waiter.failed")
+            if waiters:
+                self._woken.append(waiters)
         if self._woken:
             self._schedule()
