@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,23 @@ def test_a_wrong_variable_is_named_with_what_would_be_right(
         read_environment({name: value})
 
     assert message in str(caught.value)
+
+
+def test_a_wrong_variable_stops_a_process_with_one_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.delivery.serve"],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {
+            "DJANGO_SETTINGS_MODULE": "controlplane.project.settings.dev",
+            "TIDEGATE_MAX_PARKED_POLLS": "many",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == "TIDEGATE_MAX_PARKED_POLLS is 'many'; expected a number\n"
 
 
 def test_defaults_are_the_embedded_ones() -> None:

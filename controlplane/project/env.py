@@ -13,8 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 
-class BadEnvironment(Exception):
-    """A variable of the environment has a value Tidegate cannot use."""
+class BadEnvironment(SystemExit):
+    """A variable of the environment has a value Tidegate cannot use.
+
+    It ends the process that nobody catches it in: with its text, and without a traceback, which
+    would only show where settings are read.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +326,11 @@ def configuration_page() -> str:
         "Everything is an environment variable, read and checked once at boot: a wrong value stops "
         "the process with a sentence that names it.\nThis page is generated: "
         "`python -m controlplane.project.env > docs/configuration.md`.\n\n"
+        "`DJANGO_SETTINGS_MODULE` says for whom. `controlplane.project.settings.dev`, the default, "
+        "is for one machine: what secrets are missing it makes, and it may show the demo.\n"
+        "`controlplane.project.settings.production` is for everything else, delivery nodes too: it "
+        "does not start without its secrets, has no demo, and wants pages behind TLS "
+        "(a proxy that sets `X-Forwarded-Proto`).\n\n"
         "| variable | default | unit | meaning |\n| --- | --- | --- | --- |\n" + rows + "\n"
     )
 
