@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import resource
 import signal
 import socket
@@ -39,6 +40,8 @@ SWITCH_INTERVAL_S = 0.000_5
 The threads that read and write the database keep it for as long as they may, and each turn of the
 loop has to get it back: Python's own 5 ms would be the latency of every poll meanwhile.
 """
+
+CLIENTS_FAULTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket library")
 
 
 class BehindProtocol(HttpToolsProtocol):
@@ -80,6 +83,11 @@ class BehindProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self._wire.forget(self)
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Count what is no HTTP, and log it once in a while."""
+        self._wire.note_end("malformed", msg)
+        super().send_400_response(msg)
 
     def sweep(self) -> None:
         """Close a connection whose head takes too long."""
@@ -162,6 +170,7 @@ def main(application: DeliveryProcess, *, description: str) -> None:
     server = DrainingServer(
         config, wire, let_go_within_s=min(LET_GO_WITHIN_S, options.stop_within_s / 3)
     )
+    logging.getLogger("uvicorn.error").addFilter(is_worth_a_line)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What is loaded by now lives as long as the process. Unfrozen, each full collection would walk
     # all of Django while every poll waits.
@@ -173,6 +182,11 @@ def main(application: DeliveryProcess, *, description: str) -> None:
         runner.run(server.serve([listener]))
     if server.force_exit:
         raise SystemExit(128 + signal.SIGINT)
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Say no to what uvicorn logs of each request that is none: the wire counts them."""
+    return not str(record.msg).startswith(CLIENTS_FAULTS)
 
 
 def limits_of(connections: int) -> Limits:

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
 from controlplane.delivery.hotpath.connections import Limits
 from controlplane.delivery.process import nothing_behind
-from controlplane.delivery.server import BehindProtocol, limits_of
+from controlplane.delivery.server import BehindProtocol, is_worth_a_line, limits_of
 from tests.delivery.wire_server import KNOWN, Served, read_answer, serving, until
 
 PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -93,6 +94,29 @@ async def test_a_long_body_is_no_endless_head() -> None:
         writer.write(PAGE)
         assert (await read_answer(reader))[0] == 404
         writer.close()
+
+
+async def test_garbage_is_counted_and_logged_once_however_often_it_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.handler.addFilter(is_worth_a_line)
+    async with serving_behind(Limits()) as served:
+        with capture_logs() as lines:
+            for _ in range(3):
+                reader, writer = await open_page(served)
+                writer.write(b"\x00garbage\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+                writer.close()
+            reader, writer = await served.connect()
+            writer.write(
+                PAGE.replace(b"Host", b"Connection: Upgrade\r\nUpgrade: websocket\r\nHost")
+            )
+            assert (await read_answer(reader))[0] == 404
+            writer.close()
+
+        assert served.wire.end_counts == {"malformed": 3}
+        assert [line["event"] for line in lines] == ["connection.ended"]
+        assert caplog.records == []
 
 
 def test_with_few_files_most_places_are_still_for_those_with_a_token() -> None:

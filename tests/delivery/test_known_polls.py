@@ -112,6 +112,7 @@ async def test_only_so_many_polls_are_known_and_the_oldest_is_forgotten(
     polls = [KNOWN.replace("Host: x", f"Host: {number}") for number in range(4)]
     async with serving() as served:
         await ask(served, *polls)
+        await ask(served, polls[3])  # which is known, and parsed for its new connection
 
         assert list(served.wire.known) == [poll.encode() for poll in polls[2:]]
 

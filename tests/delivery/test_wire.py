@@ -176,6 +176,15 @@ async def test_a_client_that_asks_whether_to_go_on_is_told_so() -> None:
         writer.close()
 
 
+async def test_an_old_client_is_never_told_to_go_on() -> None:
+    async with serving() as served:
+        said = await served.tell(
+            b"GET /config/v1/prod/checkout HTTP/1.0\r\nExpect: 100-continue\r\n\r\n"
+        )
+
+        assert said.startswith(b"HTTP/1.1 401 ")
+
+
 async def test_requests_for_other_pages_are_handed_over_with_every_byte() -> None:
     async with serving() as served:
         reader, writer = await served.connect()

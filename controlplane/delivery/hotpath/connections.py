@@ -160,7 +160,7 @@ class Wire:
         oldest is forgotten when there are too many.
         """
         if poll.may_be_quick and len(raw) <= MAX_KNOWN_BYTES:
-            if len(self.known) >= MAX_KNOWN:
+            if len(self.known) >= MAX_KNOWN and raw not in self.known:
                 del self.known[next(iter(self.known))]
             self.known[raw] = poll
 

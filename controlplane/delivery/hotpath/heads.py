@@ -132,6 +132,7 @@ class Incoming:
             self._is_head_read = True
             is_current = self._parser.get_http_version() == "1.1"
             self.keeps_alive = is_current and bool(self._parser.should_keep_alive())
+            self.head.expects_continue &= is_current  # an older client would take it for the answer
 
     def on_body(self, body: bytes) -> None:
         """Collect a part of the body."""
