@@ -189,6 +189,31 @@ async def test_many_connections_at_once_are_no_more_than_many_one_by_one() -> No
     assert evicted == crowd[:15]
 
 
+async def test_a_connection_that_fails_leaves_nobody_unanswered_or_unswept() -> None:
+    wire = Wire(make_plane().delivery)
+    served: list[str] = []
+
+    class Defective(WireConnection):
+        def go_on(self) -> None:
+            served.append("went on")
+            raise RuntimeError("a defect")
+
+        def sweep(self) -> None:
+            served.append("swept")
+            raise RuntimeError("a defect")
+
+    crowd = [Defective(wire) for _ in range(3)]
+    with capture_logs() as lines:
+        for each in crowd:
+            assert wire.admit(each) is None
+            wire._put_off.append(each)
+        wire._work_some()
+        wire.sweep()
+
+    assert served == ["went on"] * 3 + ["swept"] * 3
+    assert [line["event"] for line in lines] == ["connection.failed"] * 6
+
+
 async def test_one_connection_too_many_is_told_when_to_come_back() -> None:
     async with serving(limits=Limits(connections=2)) as served:
         kept = [await served.connect() for _ in range(2)]

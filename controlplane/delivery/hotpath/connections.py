@@ -204,14 +204,14 @@ class Wire:
         slice_s = SLICE_WHILE_WAKING_S if self.plane.config.is_waking else SLICE_S
         until_s = time.perf_counter() + slice_s
         while self._put_off and time.perf_counter() < until_s:
-            self._put_off.popleft().go_on()
+            _without_harm(self._put_off.popleft().go_on)
         if self._put_off:
             asyncio.get_running_loop().call_soon(self._work_some)
 
     def _sweep_slices(self, rest: list[Connection]) -> None:
         for connection in rest[-SWEEP_SLICE:]:
             if connection in self._swept:  # others have ended since
-                connection.sweep()
+                _without_harm(connection.sweep)
         del rest[-SWEEP_SLICE:]
         if rest:
             asyncio.get_running_loop().call_soon(self._sweep_slices, rest)
@@ -226,6 +226,14 @@ class Wire:
 
     def _renew_date(self) -> None:
         self.date_line = b"date: " + formatdate(self._clock(), usegmt=True).encode() + b"\r\n\r\n"
+
+
+def _without_harm(step: Callable[[], None]) -> None:
+    # One connection's defect must not leave those behind it unanswered, or unswept.
+    try:
+        step()
+    except Exception:
+        logger.exception("connection.failed")
 
 
 def _evict_first(connections: dict[Connection, None]) -> None:
