@@ -17,7 +17,7 @@ class RealPlane:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.body: dict[str, Any] = publication(7)
+        self.body = _body(7)
         self.streams_open = 0
         self.takes_streams = True
         self.is_stopping = False
@@ -30,7 +30,7 @@ class RealPlane:
 
     def publish(self, sequence: int, shed_level: int = 0) -> None:
         with self.changed:
-            self.body = publication(sequence, shed_level)
+            self.body = _body(sequence, shed_level)
             self.changed.notify_all()
 
     def wait_until_applied(self, instance: str, sequence: int, within_s: float = 30.0) -> None:
@@ -46,6 +46,11 @@ class RealPlane:
         with self.changed:
             self.instances[instance] = applied
             self.changed.notify_all()
+
+
+def _body(sequence: int, shed_level: int = 0) -> dict[str, Any]:
+    # An event of a stream has no header that could name its tag.
+    return publication(sequence, shed_level) | {"etag": f"{sequence}-0-aa"}
 
 
 class _Handler(BaseHTTPRequestHandler):
