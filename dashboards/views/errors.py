@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 
-from controlplane.kernel.errors import TidegateError, Unavailable
+from controlplane.access.http.problems import CONTENT_TYPE, problem_document
+from controlplane.kernel.errors import InvalidInput, TidegateError, Unavailable
 
 TITLES = {
     400: "That request makes no sense",
@@ -17,6 +19,10 @@ TITLES = {
     500: "Something broke in Tidegate",
     503: "Not available just now",
 }
+WRONG_HOST = (
+    "Tidegate does not answer to the host name in this address. "
+    "Whoever runs it can add the name to TIDEGATE_ALLOWED_HOSTS."
+)
 
 
 def page_of(request: HttpRequest, error: TidegateError) -> HttpResponse:
@@ -28,8 +34,17 @@ def page_of(request: HttpRequest, error: TidegateError) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """400."""
-    return _page(request, 400, TITLES[400], "The server could not read it.")
+    """400. Scripts that call the API by a name that is not allowed get it as JSON."""
+    is_host = isinstance(exception, DisallowedHost)
+    message = WRONG_HOST if is_host else "The server could not read it."
+    if not request.path.startswith("/api/"):
+        return _page(request, 400, TITLES[400], message)
+    document = problem_document(InvalidInput(message, field="Host" if is_host else None))
+    return JsonResponse(
+        document | {"title": TITLES[400], "status": 400},
+        status=400,
+        content_type=CONTENT_TYPE,
+    )
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

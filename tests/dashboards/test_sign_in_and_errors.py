@@ -131,6 +131,17 @@ def test_error_pages_read_nothing_and_say_what_to_do(
     assert "night-42" in answer.content.decode()
 
 
+def test_a_host_name_that_is_not_allowed_is_told_where_to_allow_it(client: Client) -> None:
+    page = client.get("/login/", headers={"Host": "tidegate.example"})
+    script = client.get("/api/v1/me", headers={"Host": "tidegate.example"})
+
+    assert page.status_code == script.status_code == 400
+    assert "TIDEGATE_ALLOWED_HOSTS" in page.content.decode()
+    assert script["Content-Type"] == "application/problem+json"
+    assert script.json()["field"] == "Host"
+    assert "TIDEGATE_ALLOWED_HOSTS" in script.json()["detail"]
+
+
 def test_503_says_when_to_come_back(rf: RequestFactory) -> None:
     answer = errors.page_of(rf.get("/"), Unavailable("The cache is away.", retry_after_s=7.4))
 

@@ -143,7 +143,11 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tidegate operator API",
-    "DESCRIPTION": "Services, policies, overrides, changes, instances and signals.",
+    "DESCRIPTION": (
+        "Services and their policies, overrides, canaries and changes; who enforces what since "
+        "when, and alerts; service tokens and signing keys; signals. Services themselves read "
+        "their policies from /config/v1, which docs/delivery-protocol.md describes."
+    ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
