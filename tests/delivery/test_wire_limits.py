@@ -250,6 +250,38 @@ async def test_a_stream_whose_client_reads_nothing_is_cut_off_and_others_are_not
         writer.close()
 
 
+class Narrow:
+    """A transport to a client that takes nothing."""
+
+    def __init__(self) -> None:
+        self.unsent = b""
+        self.is_aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.unsent += data
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+async def test_a_policy_larger_than_what_may_be_unsent_is_sent_and_one_more_is_not() -> None:
+    plane, narrow = make_plane(snapshot(7, policy=LARGE)), Narrow()
+    connection = WireConnection(Wire(plane.delivery, limits=Limits(unsent_bytes=1_024)))
+    connection.connection_made(narrow)  # type: ignore[arg-type]
+    connection.data_received((POLL + "Accept: text/event-stream\r\n\r\n").encode())
+    assert narrow.get_write_buffer_size() > 1_024
+    assert (narrow.is_aborted, plane.config.held_count) == (False, 1)
+
+    plane.store.swap(snapshot(8, policy=LARGE))
+    await until(lambda: narrow.is_aborted)
+
+    assert narrow.unsent.count(b"event: config") == 1
+    assert plane.config.held_count == 0
+
+
 async def test_a_client_that_pipelines_and_reads_nothing_is_read_from_no_further() -> None:
     async with serving(snapshot(7, policy=LARGE), limits=Limits(unsent_s=5)) as served:
         sock = await connect_slowly(served.port)

@@ -175,10 +175,11 @@ class WireConnection(asyncio.Protocol):
         """Send a piece of a stream; False when the client was cut off for not keeping up."""
         if self._is_closing:
             return False
-        self._transport.write(piece)
+        # What was sent before counts: a policy may itself be larger than a network takes at once.
         if self._transport.get_write_buffer_size() > self._wire.limits.unsent_bytes:
             self._abort("slow reader")
             return False
+        self._transport.write(piece)
         return True
 
     def close_stream(self) -> None:
