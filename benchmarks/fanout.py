@@ -1,6 +1,6 @@
 """From the commit of a publication to the last of 1,000, 5,000 and 10,000 parked instances.
 
-    python benchmarks/fanout.py [--rounds 5] [--counts 1000,5000,10000]
+    python benchmarks/fanout.py [--rounds 3] [--counts 1000,5000,10000]
 
 One delivery process on a real database and Valkey; another process publishes through the same
 service as the Tune page. The clock starts when the database has committed and stops, for each
@@ -293,7 +293,7 @@ def bars(rows: list[Row]) -> list[Bar]:
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
     options = parser.parse_args()
     counts = [int(count) for count in options.counts.split(",")]
