@@ -123,8 +123,8 @@ def units_table() -> str:
          " / ".join(_number(costs["bytes"][name])
                     for name in ("answer_200", "answer_200_gzip", "answer_200_br")), "costs"),
         *(
-            (f"a publication reaches one {each}: node CPU, acknowledgement included",
-             f"{_number(units.fetch_cpu_us[each])} µs", "fanout, quiet")
+            (f"a publication reaches one {each}: node CPU, acknowledgement and reports included",
+             f"{_number(units.fetch_cpu_us[each])} µs", "fanout, costs")
             for each in TRANSPORTS
         ),
         *(

@@ -25,25 +25,18 @@ from benchmarks.harness.processes import Server
 from benchmarks.harness.rivals import find_program
 
 CONNECTIONS = 64
-SENDERS = 16  # that share them: each has its own token, and a limit of its own
+SENDERS = 16  # instances that share them, each with a token and a limit of its own
 _WRK_SCRIPT = """
-local threads, requests = 0, {}
-function setup(thread)
-  thread:set("first", threads)
-  threads = threads + 1
-end
+local requests, number = {}, 0
 function init(args)
   local file = io.open(os.getenv("TIDEGATE_BENCH_REQUESTS"), "rb")
   local text = file:read("*a")
   file:close()
   for request in text:gmatch("([^%z]+)%z") do requests[#requests + 1] = request end
-  number = first
-  step = tonumber(os.getenv("TIDEGATE_BENCH_STEP"))
 end
 function request()
-  local text = requests[number % #requests + 1]
-  number = number + step
-  return text
+  number = number % #requests + 1
+  return requests[number]
 end
 function done(summary, latency, _)
   local e = summary.errors
@@ -118,22 +111,20 @@ def closed_loop(
     *,
     status: int,
     seconds: int,
-    is_shuffled: bool = False,
+    senders: int = SENDERS,
 ) -> Run:
     """Keep CONNECTIONS requests under way, each followed by the next as soon as it is answered.
 
-    A connection sends the same request again and again, as an instance that polls does; when
-    shuffled, all requests in turn, as a proxy does that shares its connections.
+    Requests of so many senders go out in turn, on whatever connection is free.
     """
     size = check(server.port, requests, status)
     before = cpu_s(server.pid)
-    if not is_shuffled:
-        requests = _spread(requests)
+    requests = _spread(requests, senders)
     if find_program("wrk"):
-        count, took_s, total, latencies = _wrk(server.port, requests, seconds, is_shuffled)
+        count, took_s, total, latencies = _wrk(server.port, requests, seconds)
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            client = runner.run(_closed(server.port, requests, seconds, is_shuffled))
+            client = runner.run(_closed(server.port, requests, seconds))
         count, took_s, total = len(client.took_s), float(seconds), client.total_bytes
         latencies = _latencies(client)
     used_s = cpu_s(server.pid) - before
@@ -143,28 +134,22 @@ def closed_loop(
     return Run(count / took_s, *latencies, used_s / count * 1e6)
 
 
-def _spread(requests: Sequence[bytes]) -> list[bytes]:
-    """Return SENDERS of these requests, from all over the table."""
-    return [requests[number * len(requests) // SENDERS] for number in range(SENDERS)]
+def _spread(requests: Sequence[bytes], senders: int = SENDERS) -> list[bytes]:
+    """Return so many of these requests, from all over the table."""
+    return [requests[number * len(requests) // senders] for number in range(senders)]
 
 
-def _wrk(
-    port: int, requests: Sequence[bytes], seconds: int, is_shuffled: bool
-) -> tuple[int, float, int, Latencies]:
-    threads = 1 if is_shuffled else SENDERS  # what a thread sends is all that can be told it
+def _wrk(port: int, requests: Sequence[bytes], seconds: int) -> tuple[int, float, int, Latencies]:
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-wrk-") as folder:
         script, file = Path(folder, "load.lua"), Path(folder, "requests")
         script.write_text(_WRK_SCRIPT)
         file.write_bytes(b"".join(request + b"\0" for request in requests))
         done = subprocess.run(
             [
-                str(find_program("wrk")), f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s",
+                str(find_program("wrk")), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s",
                 "--latency", "-s", str(script), f"http://127.0.0.1:{port}",
             ],
-            env={
-                "TIDEGATE_BENCH_REQUESTS": str(file),
-                "TIDEGATE_BENCH_STEP": "1" if is_shuffled else "0",
-            },
+            env={"TIDEGATE_BENCH_REQUESTS": str(file)},
             capture_output=True,
             text=True,
             check=True,
@@ -211,13 +196,12 @@ class _Connection(asyncio.Protocol):
         self.on_idle(self)
 
 
-async def _closed(port: int, requests: Sequence[bytes], seconds: int, is_shuffled: bool) -> _Client:
+async def _closed(port: int, requests: Sequence[bytes], seconds: int) -> _Client:
     client, is_over = _Client(), False
 
     def again(connection: _Connection) -> None:
         if not is_over:
-            if is_shuffled:
-                connection.number += 1
+            connection.number += 1
             connection.ask(requests[connection.number % len(requests)], time.perf_counter())
 
     transports = await _connect(port, client, again)
