@@ -99,7 +99,7 @@ def settle(pid: int, within_s: float = 30.0) -> None:
     """Wait until a server has nothing left to do: all are parked, all reports are written."""
     deadline = time.monotonic() + within_s
     calm = 0
-    while calm < 3:
+    while calm < 2:
         before = cpu_s(pid)
         time.sleep(0.2)
         calm = calm + 1 if cpu_s(pid) - before <= 0.02 else 0

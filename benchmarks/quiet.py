@@ -1,6 +1,6 @@
 """What an instance costs while nothing changes: 5,000 of them, by poll, long-poll and stream.
 
-    python benchmarks/quiet.py [--instances 5000] [--seconds 20]
+    python benchmarks/quiet.py [--instances 5000] [--seconds 15]
 
 Nearly all the time nothing changes, so this is what sizes a fleet: processor time of a delivery
 node per exchange, all included: the answer, what is noted about the instance, and the batches that
@@ -98,7 +98,7 @@ def main() -> None:
     """Measure each transport."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--instances", type=int, default=5_000)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=15)
     options = parser.parse_args()
     pin(CLIENT_CORE)
     raise_files_limit()
