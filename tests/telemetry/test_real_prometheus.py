@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -173,14 +174,37 @@ def test_the_timeline_of_an_open_breaker_is_open(
     assert (read.rows[0].dependency, last.state, last.share) == ("payments", BreakerState.OPEN, 1.0)
 
 
-def test_objectives_are_counted(
-    source: PrometheusSource, checkout: Service, prod: Environment, real_now: datetime
-) -> None:
-    availability, latency = ensure_default_objectives(checkout, real_now)
-    # The minute that the exporter lived in may not be over: judge from the next one.
-    later = real_now + timedelta(minutes=1)
+@pytest.fixture
+def finished(tmp_path: Path) -> Iterator[PrometheusSource]:
+    """A Prometheus whose exporter is gone: what it knows of these minutes changes no more.
 
-    assert evaluate(environment=prod, source=source, now=later) >= 2
+    Counting asks three times; of a minute that is not over each answer would hold more.
+    """
+    with ExitStack() as stack:
+        with http_server(BusyService().answer) as exporter:
+            targets = {exporter.removeprefix("http://"): "checkout"}
+            source = PrometheusSource(stack.enter_context(prometheus(tmp_path, targets)))
+            stack.callback(source.close)
+            wait_until(lambda: scrapes(source) >= 5, "five scrapes of the exporter")
+        wait_until(lambda: is_down(source), "a scrape that finds the exporter gone")
+        yield source
+
+
+def is_down(source: PrometheusSource) -> bool:
+    samples = source.instant(select("up"), datetime.now(UTC).timestamp()).samples
+    return [sample.value for sample in samples] == [0.0]
+
+
+def test_objectives_are_counted(
+    finished: PrometheusSource, checkout: Service, prod: Environment, settings: Settings
+) -> None:
+    settings.TIDEGATE = replace(settings.TIDEGATE, scrape_interval_s=1.0)
+    now = datetime.now(UTC)
+    availability, latency = ensure_default_objectives(checkout, now)
+    # The minute that the exporter lived in may not be over: judge from the next one.
+    later = now + timedelta(minutes=1, seconds=1)
+
+    assert evaluate(environment=prod, source=finished, now=later) >= 2
 
     counted = availability.slices.latest("start")
     assert 1 - counted.good / counted.total == pytest.approx(1 / 20, abs=0.01)
