@@ -13,8 +13,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from controlplane.kernel.clock import utc_now
 from controlplane.notifications.domain.alerts import ChannelKind
 from controlplane.notifications.models import Notice
@@ -29,14 +27,12 @@ BINARY = (
     or shutil.which("alertmanager")
     or shutil.which("prometheus-alertmanager", path=str(ROOT / ".tidegate/tools/bin"))
 )
-pytestmark = pytest.mark.skipif(
-    BINARY is None, reason="needs Alertmanager: apt-get install -y prometheus-alertmanager"
-)
 KINDS = (ChannelKind.ALERTMANAGER,)
 
 
 @contextmanager
 def alertmanager(folder: Path, receiver: str) -> Iterator[str]:
+    assert BINARY, "needs Alertmanager: apt-get install -y prometheus-alertmanager"
     config = folder / "alertmanager.yml"
     config.write_text(
         "route: {receiver: team, group_by: ['...'], group_wait: 0s, group_interval: 1s}\n"
