@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -207,6 +208,9 @@ async def test_a_full_disk_costs_no_publication_and_is_made_good_later(small_dis
     path = small_disk / "snapshots.log"
     memory = SnapshotMemory(path)
     await memory.add(News((published(1),)), confirmed_at_unix=0.0)
+    async with asyncio.timeout(20):
+        while read_snapshot_file(path) is None:  # noqa: ASYNC110  (a slow disk writes later)
+            await asyncio.sleep(0.01)
     filler = small_disk / "filler"
     _fill(filler)
     with capture_logs() as lines:
