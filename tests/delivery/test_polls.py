@@ -231,7 +231,9 @@ def test_the_usual_poll_takes_the_short_way() -> None:
     assert plane.config.unchanged_count == 1
 
 
-@pytest.mark.parametrize("change", ["revoked", "published", "due", "stale", "quota", "silence"])
+@pytest.mark.parametrize(
+    "change", ["revoked", "published", "due", "stale", "quota", "silence", "set back"]
+)
 def test_the_short_way_is_closed_when_anything_has_changed(change: str) -> None:
     clock = Clock()
     plane = make_plane(
@@ -251,7 +253,7 @@ def test_the_short_way_is_closed_when_anything_has_changed(change: str) -> None:
         respond(plane, headers=USUAL)
         respond(plane, headers=USUAL)
     else:
-        clock.pass_s(5)
+        clock.pass_s({"silence": 5, "set back": -60}[change])
 
     assert plane.config.unchanged(poll) is None
 

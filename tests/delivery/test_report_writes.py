@@ -213,6 +213,18 @@ def test_an_instance_that_says_the_same_again_is_refreshed_every_five_seconds(db
     assert Instance.objects.get().last_seen_at == NOW + timedelta(seconds=5)
 
 
+def test_a_clock_that_is_set_back_makes_nobody_silent(db: None) -> None:
+    clock = Clock()
+    plane = make_plane(clock=clock)
+    poll(plane, applied=OURS, etag=OURS)
+    flush(plane)
+
+    clock.pass_s(-3600)
+    poll(plane, applied=OURS, etag=OURS)
+
+    assert len(plane.reports) == 1
+
+
 def test_only_the_time_is_written_of_an_instance_that_says_the_same(
     db: None, django_assert_max_num_queries: Any
 ) -> None:

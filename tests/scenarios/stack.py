@@ -20,6 +20,8 @@ import httpx
 from deploy.local.ports import is_free
 
 ROOT = Path(__file__).resolve().parents[2]
+# Not the generator that each test starts from the same seed: tests would try the same ports.
+_random = random.SystemRandom()
 READY_WITHIN_S = 150.0  # a busy machine still gets there
 STOPPED_WITHIN_S = 20.0
 
@@ -172,7 +174,7 @@ def is_alive(pid: int) -> bool:
 def find_free_port() -> int:
     """Return a port below the ephemeral range with room above it."""
     while True:
-        port = random.randrange(20_000, 31_000, 100)
+        port = _random.randrange(20_000, 31_000, 100)
         if all(is_free(port + offset) for offset in range(40)):
             return port
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 
@@ -110,6 +111,7 @@ class ConfigApp:
             or now >= grant.expires_at_unix
             or now >= slot.due_unix
             or now - seen.noted_at_unix >= REFRESH_S
+            or now < seen.noted_at_unix < math.inf  # the clock was set back
             or (seen.applied, seen.rejected) != poll.raw_report
             or self._store.behind_since_unix is not None
         ):

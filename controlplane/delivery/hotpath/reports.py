@@ -78,7 +78,8 @@ class ReportBuffer:
         if seen is None:
             is_due = True
         else:
-            is_due = is_new or is_fetching or now_unix - seen.noted_at_unix >= REFRESH_S
+            since_s = now_unix - seen.noted_at_unix  # less than 0: the clock was set back
+            is_due = is_new or is_fetching or not 0.0 <= since_s < REFRESH_S
         if not is_due:
             return
         pending = self._pending.get(identity)
@@ -171,10 +172,9 @@ class ReportBuffer:
         if abs(now_unix - self._swept_at_unix) < SWEEP_S:
             return
         self._swept_at_unix = now_unix
-        silent_since = now_unix - SILENT_S
         for slot in self._slots.values():
             for instance, seen in list(slot.seen.items()):
-                if seen.noted_at_unix < silent_since:
+                if instance is not None and abs(now_unix - seen.noted_at_unix) > SILENT_S:
                     del slot.seen[instance]
                     self._count -= 1
 
