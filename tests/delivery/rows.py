@@ -40,6 +40,7 @@ def publication_row(
     scheduled: Sequence[Mapping[str, Any]] = (),
     issued_at: datetime = NOW,
     canary_ratio: float | None = None,
+    etag: str = "",
 ) -> Publication:
     return Publication.objects.create(
         sequence=sequence,
@@ -49,7 +50,7 @@ def publication_row(
         ratio=canary_ratio,
         salt="" if canary_ratio is None else "salt",
         version_number=3,
-        etag=f"{sequence}-0-9f3c",
+        etag=etag or f"{sequence}-0-9f3c",
         policy=policy or {"inbound": {"deadline_ms": 3000}},
         scheduled=list(scheduled),
         cause="version.published",

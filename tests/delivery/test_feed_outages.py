@@ -25,6 +25,12 @@ def served(plane: Plane, service: str = "checkout") -> int | None:
     return slot.stable.snapshot.sequence if slot else None
 
 
+def answer_etag(plane: Plane) -> str:
+    slot = plane.store.find_slot("prod", "checkout")
+    assert slot is not None
+    return slot.stable.step.etag
+
+
 def events(lines: list[Any]) -> list[str]:
     return [line["event"] for line in lines]
 
@@ -116,6 +122,43 @@ def test_a_database_that_went_on_in_another_direction_is_read_as_a_whole(
     assert [served(plane, name) for name in ("checkout", "payments", "ledger")] == [5, 9, 11]
     assert events(lines) == ["history.differs"]
     assert lines[0]["services"] == ["prod/payments #9"]
+
+
+def test_a_publication_that_has_the_number_of_a_lost_one_is_served_and_the_loss_is_said(
+    db: None, tmp_path: Path
+) -> None:
+    publication_row(4, service="payments")
+    publication_row(5)
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+    publication_row(6)
+    feed.load()
+    Publication.objects.filter(sequence=6).delete()  # restored from a backup
+    publication_row(6, service="payments", etag="6-0-other")
+
+    with capture_logs() as lines:
+        for _ in range(2):
+            feed.load()
+
+    assert [served(plane, name) for name in ("checkout", "payments")] == [6, 6]
+    assert events(lines) == ["history.differs"]
+    assert lines[0]["services"] == ["prod/checkout #6"]
+
+
+def test_a_service_whose_lost_publication_has_the_number_of_its_next_is_named(
+    db: None, tmp_path: Path
+) -> None:
+    publication_row(5)
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+    Publication.objects.all().delete()  # restored from a backup
+    publication_row(5, etag="5-0-other", policy={"inbound": {"deadline_ms": 9}})
+
+    with capture_logs() as lines:
+        feed.load()
+
+    assert answer_etag(plane) == "5-0-9f3c"
+    assert lines[0]["services"] == ["prod/checkout #5"]
 
 
 async def test_a_look_that_hangs_is_given_up_and_the_next_finds_what_is_new(

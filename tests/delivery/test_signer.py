@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,19 @@ def test_the_clock_alone_changes_the_key_without_any_database() -> None:
         return before, used.kid(old, young)
 
     assert run_virtually(story) == (old.kid, young.kid)
+
+
+def test_a_key_that_was_sealed_anew_opens_although_it_did_not_before() -> None:
+    key, new_secret, used = PrivateKey.generate(), "n" * 64, Uses()
+    old = announced(key, NOW)
+    new = replace(old, sealed=Seal(new_secret).close(key))
+    signer = Signer(KeysAddress(Clock()), used, secret=new_secret, clock=Clock())
+
+    signer.put([old])  # as the snapshot file has it
+    before = used.kid(key)
+    signer.put([new])  # as the database has it
+
+    assert (before, used.kid(key)) == (None, key.kid)
 
 
 @pytest.mark.django_db

@@ -315,16 +315,21 @@ def test_only_an_admin_may_touch_signing_keys(now: datetime) -> None:
 
 
 @pytest.mark.django_db
-def test_the_stamp_changes_with_every_key_made_or_withdrawn(now: datetime) -> None:
+def test_the_stamp_changes_with_every_key_made_sealed_anew_or_withdrawn(
+    now: datetime, settings: Any
+) -> None:
     stamps = [signing_keys_stamp()]
     first = ensure_signing_key(actor=ADMIN, now=now)
     stamps.append(signing_keys_stamp())
     rotate(now)
     stamps.append(signing_keys_stamp())
+    old_secret, settings.TIDEGATE_SIGNING_SECRET = settings.TIDEGATE_SIGNING_SECRET, SECRET
+    reseal_signing_keys(actor=ADMIN, old_secret=old_secret, reason="leaked", now=now)
+    stamps.append(signing_keys_stamp())
     withdraw(first.kid, now)
     stamps.append(signing_keys_stamp())
 
-    assert len(set(stamps)) == 4
+    assert len(set(stamps)) == 5
     assert list_signing_keys(now=now)[0].kid == first.kid
 
 

@@ -88,12 +88,16 @@ def get_signing_key(kid: str, *, now: datetime) -> SigningKeyRow:
 def signing_keys_stamp() -> tuple[object, ...]:
     """Return a value that differs whenever what delivery reads of the keys may; one query.
 
-    A key is only ever made or withdrawn; whatever else changes, changes along with that.
+    A key is only ever made, withdrawn, or sealed anew together with all others; whatever else
+    changes, changes along with that.
     """
     rows = SigningKey.objects.aggregate(
-        count=Count("id"), withdrawn=Count("id", filter=~Q(withdrawn_at=None)), newest=Max("id")
+        count=Count("id"),
+        withdrawn=Count("id", filter=~Q(withdrawn_at=None)),
+        newest=Max("id"),
+        sealed=Max("sealed_private"),
     )
-    return (rows["count"], rows["withdrawn"], rows["newest"])
+    return (rows["count"], rows["withdrawn"], rows["newest"], rows["sealed"])
 
 
 def _announced(key: SigningKey) -> AnnouncedKey:

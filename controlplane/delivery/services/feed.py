@@ -263,7 +263,7 @@ class Feed:
             lower = [
                 (key, position)
                 for key, position in self._served.items()
-                if key not in found or found[key].sequence < position.sequence
+                if key not in found or _differs(found[key], position)
             ]
             if lower:
                 self._history.say_other(lower)
@@ -322,6 +322,13 @@ def _compiled(publications: Iterable[PublishedPolicy]) -> tuple[Compiled, Unread
         except (TypeError, ValueError) as error:
             unreadable.append((published.sequence, repr(error)))
     return tuple(snapshots), tuple(unreadable)
+
+
+def _differs(found: PublishedPolicy, served: Position) -> bool:
+    """Say whether the database has less than was served, or another publication of its number."""
+    if found.sequence == served.sequence:
+        return found.etag != served.etag
+    return found.sequence < served.sequence
 
 
 def _say_unreadable(unreadable: Unreadable) -> None:

@@ -16,7 +16,7 @@ from controlplane.policies.models import Publication
 from controlplane.policies.selectors.publications import (
     has_publication,
     list_newest_publications,
-    newest_sequence,
+    newest_position,
 )
 
 Stamp = tuple[object, ...]
@@ -71,8 +71,8 @@ def read_changes(
     tokens = None if present_stamp == stamp else _token_records()
     present_keys_stamp = signing_keys_stamp()
     keys = None if present_keys_stamp == keys_stamp else tuple(list_announced_keys())
-    newest = newest_sequence()
-    if newest <= after.sequence:
+    newest, newest_etag = newest_position()
+    if newest < after.sequence or (newest, newest_etag) == (after.sequence, after.etag):
         return Changes(
             (), after, newest, tokens, present_stamp, keys=keys, keys_stamp=present_keys_stamp
         )

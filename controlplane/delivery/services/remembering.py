@@ -49,12 +49,11 @@ class SnapshotMemory:
     def recall(self) -> SavedSnapshots | None:
         """Return what the file holds; None when there is no file, or none that can be used.
 
-        Blocking. A file that is damaged, wholly or in part, is kept aside under another name, so
-        that somebody can look at it; unless another process keeps it, whose record may be half
-        written at this moment. To be called once, before anything is added.
+        Blocking. A file that is damaged is kept under another name, so that somebody can look at
+        it; unless another process keeps it, whose record may be half written at this moment. One
+        that is good in part stays in its place until another is written: the next start may need
+        it. To be called once, before anything is added.
         """
-        if not self._path.exists():
-            return None
         try:
             self._log.lock()
         except OSError as error:
@@ -78,7 +77,7 @@ class SnapshotMemory:
                 file=str(self._path),
                 from_byte=saved.damaged_at,
                 publications=len(saved.publications),
-                kept=self._set_aside() if is_ours else reason,
+                kept=self._keep_copy() if is_ours else reason,
             )
         self._log.remember(News(saved.publications, saved.tokens, saved.keys))
         return saved
@@ -128,10 +127,19 @@ class SnapshotMemory:
                 self._is_written = True
                 logger.info("snapshots.written", file=str(self._path))
 
-    def _set_aside(self) -> str | None:
+    def _set_aside(self) -> str:
         kept = self._path.with_suffix(".damaged")
         try:
             os.replace(self._path, kept)
+        except OSError as error:
+            return f"could not be kept: {error}"
+        return str(kept)
+
+    def _keep_copy(self) -> str:
+        kept = self._path.with_suffix(".damaged")
+        try:
+            kept.unlink(missing_ok=True)
+            kept.hardlink_to(self._path)  # what is written next is another file
         except OSError as error:
             return f"could not be kept: {error}"
         return str(kept)

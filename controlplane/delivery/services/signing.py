@@ -41,7 +41,7 @@ class Signer:
         self._seal = Seal(secret)
         self._clock = clock
         self._keys: Sequence[AnnouncedKey] = ()
-        self._opened: dict[str, PrivateKey | None] = {}
+        self._opened: dict[tuple[str, str], PrivateKey | None] = {}
         self._in_use: str | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -54,8 +54,8 @@ class Signer:
         """Sign with, and announce, these keys from now on."""
         self._keys = keys
         self._address.put(keys)
-        known = {key.kid for key in keys}
-        self._opened = {kid: key for kid, key in self._opened.items() if kid in known}
+        known = {(key.kid, key.sealed) for key in keys}
+        self._opened = {found: key for found, key in self._opened.items() if found in known}
         self.advance()
 
     def advance(self) -> None:
@@ -72,15 +72,17 @@ class Signer:
         self._arm(next_switch_unix(self._keys, now) - now)
 
     def _open(self, key: AnnouncedKey) -> PrivateKey | None:
-        if key.kid not in self._opened:
+        # As it is sealed, too: a key that was sealed anew may open where it did not before.
+        found = (key.kid, key.sealed)
+        if found not in self._opened:
             try:
-                self._opened[key.kid] = self._seal.open(key.sealed, key.kid)
+                self._opened[found] = self._seal.open(key.sealed, key.kid)
             except CannotOpen as problem:
-                self._opened[key.kid] = None
+                self._opened[found] = None
                 logger.error(
                     "signing_key.unopened", kid=key.kid, error=str(problem), answers="unsigned"
                 )
-        return self._opened[key.kid]
+        return self._opened[found]
 
     def _arm(self, after_s: float) -> None:
         if self._timer is not None:

@@ -180,6 +180,8 @@ class SnapshotLog:
         try:
             with os.fdopen(descriptor, "wb", closefd=False) as file:
                 file.write(format_record())
+                # At the beginning too: a file that is damaged further on still has an age.
+                file.write(confirmed_record(self._confirmed_at_unix))
                 file.write(self._tokens)
                 file.write(self._keys)
                 for record in self._publications.values():

@@ -11,10 +11,10 @@ from controlplane.policies.models import Publication
 _MAX_SEQUENCE = 2**63 - 1  # what the column holds; a larger one asked for names nothing
 
 
-def newest_sequence() -> int:
-    """Return the highest sequence published so far; 0 when there is none."""
-    highest = Publication.objects.aggregate(highest=Max("sequence"))["highest"]
-    return int(highest or 0)
+def newest_position() -> tuple[int, str]:
+    """Return the highest sequence published so far and its entity tag; (0, "") for none."""
+    rows = Publication.objects.order_by("-sequence").values_list("sequence", "etag")
+    return rows.first() or (0, "")
 
 
 def has_publication(sequence: int, etag: str) -> bool:
