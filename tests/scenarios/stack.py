@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +22,6 @@ import httpx
 from deploy.local.ports import is_free
 
 ROOT = Path(__file__).resolve().parents[2]
-# Not the generator that each test starts from the same seed: tests would try the same ports.
-_random = random.SystemRandom()
 READY_WITHIN_S = 150.0  # a busy machine still gets there
 STOPPED_WITHIN_S = 20.0
 
@@ -172,11 +172,29 @@ def is_alive(pid: int) -> bool:
 
 
 def find_free_port() -> int:
-    """Return a port below the ephemeral range with room above it."""
+    """Return a port below the ephemeral range with room above it, which nobody else is given.
+
+    Neither in this process nor in another that runs tests on this machine: what is free now is
+    listened on a moment later.
+    """
+    # Not the generator that each test starts from the same seed: all would try the same ports.
+    choose = random.SystemRandom()
     while True:
-        port = _random.randrange(20_000, 31_000, 100)
-        if all(is_free(port + offset) for offset in range(40)):
+        port = choose.randrange(20_000, 32_000, 50)
+        if _reserve(port) and all(is_free(port + offset) for offset in range(40)):
             return port
+
+
+def _reserve(port: int) -> bool:
+    """Keep a port for this process for as long as it lives; False when it is somebody's."""
+    path = Path(tempfile.gettempdir()) / f"tidegate-test-port-{os.getuid()}-{port}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    return True
 
 
 def _wait_ready(stack: Stack, output: Path) -> None:
