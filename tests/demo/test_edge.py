@@ -31,7 +31,7 @@ def test_its_configuration_names_the_instances_behind_it(state_dir: Path) -> Non
     config = edge.write_files(state_dir, PORTS, gateway=GATEWAYS, tidegate_port=8000)
 
     node = yaml.safe_load(config.read_text())["node"]
-    shape = read_node(node["metadata"])
+    shape = read_node(json.dumps(node["metadata"]["tidegate"]).encode())
     assert (node["id"], node["cluster"]) == ("edge-1", "edge")
     assert shape.inbound_cluster == "gateway"
     (cluster,) = shape.clusters

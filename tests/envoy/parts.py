@@ -31,7 +31,8 @@ from controlplane.delivery.hotpath.reports import InstanceNote, ReportBuffer
 from controlplane.delivery.hotpath.requests import Request
 from controlplane.delivery.hotpath.store import SnapshotStore
 from controlplane.delivery.hotpath.wire import WireConnection
-from controlplane.delivery.hotpath.xds import KINDS, PREFIX, XdsAdapter, read_discovery
+from controlplane.delivery.hotpath.xds import KINDS, PREFIX, XdsAdapter
+from controlplane.delivery.hotpath.xds_requests import read_discovery
 from controlplane.kernel.clock import utc_now
 from tests.delivery.builders import token_record
 from tests.delivery.envoy_policies import complete
@@ -112,7 +113,7 @@ class Recorded:
 
     def answer(self, request: Request) -> Answer:
         kind = KINDS[request.path.removeprefix(PREFIX)]
-        asked = read_discovery(gzip.decompress(request.body), kind)
+        asked = read_discovery(gzip.decompress(request.body), kind.type_url)
         self.versions[" ".join((kind.name, *asked.names))] = asked.version_info
         try:
             answer = self._adapter.answer(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from controlplane.delivery.hotpath.auth import Grant, RateLimit, TokenTable, authenticate
+from controlplane.delivery.hotpath.auth import Grant, RateLimit, TokenTable, authenticate, spend
 from controlplane.delivery.hotpath.problems import Refusal
 from controlplane.delivery.hotpath.store import Slot, SnapshotStore
 
@@ -32,6 +32,15 @@ class Gate:
             Refusal: 401, no or no valid bearer token; 429, it is used too often.
         """
         return authenticate(self.tokens, authorization, now_unix=self.clock(), limit=self.limit)
+
+    def charge(self, digest: bytes, requests: int) -> None:
+        """Spend more requests of a token that has entered, for one that is as much work as several.
+
+        Raises:
+            Refusal: 401, it expired meanwhile; 429, it is used too often.
+        """
+        for _ in range(requests):
+            spend(self.tokens, digest, now_unix=self.clock(), limit=self.limit)
 
     def open(self, grant: Grant, environment: str, service: str) -> Slot:
         """Return what `service` is served now, at the step that the clock says.

@@ -6,18 +6,15 @@ while it has the newest version. An answer is made once per step, kind and shape
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 import orjson
 import structlog
 
 from controlplane.delivery.adapters.xds_cluster_schema import Cluster
 from controlplane.delivery.adapters.xds_clusters import clusters
-from controlplane.delivery.adapters.xds_node import BadNode, EnvoyNode, read_node
+from controlplane.delivery.adapters.xds_node import EnvoyNode
 from controlplane.delivery.adapters.xds_route_schema import RouteConfiguration
 from controlplane.delivery.adapters.xds_routes import inbound_routes, outbound_routes
 from controlplane.delivery.adapters.xds_runtime import runtime
@@ -25,7 +22,7 @@ from controlplane.delivery.adapters.xds_schema import Runtime, TypedMessage
 from controlplane.delivery.domain.etags import claimed_position
 from controlplane.delivery.hotpath.adapting import check_loaded, check_method, with_age
 from controlplane.delivery.hotpath.gate import Gate
-from controlplane.delivery.hotpath.headers import MAX_SDK_CHARACTERS, Report
+from controlplane.delivery.hotpath.headers import Report
 from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.problems import Answer, Refusal
 from controlplane.delivery.hotpath.reports import ReportBuffer
@@ -33,15 +30,15 @@ from controlplane.delivery.hotpath.requests import Request, decode_body
 from controlplane.delivery.hotpath.store import Slot
 from controlplane.delivery.hotpath.xds_answers import KeptAnswers
 from controlplane.delivery.hotpath.xds_nodes import NodeTable, etag_in, version_of
+from controlplane.delivery.hotpath.xds_requests import Discovery, read_discovery
 from controlplane.policies.domain.schema import PolicyDocument
 
 PREFIX = "/v3/discovery:"
 MAX_BODY_BYTES = 256 * 1024
-MAX_DECODED_BYTES = 1024 * 1024
+"""How long a body may be, compressed and not: an Envoy 1.40 sends 77 KB."""
+BYTES_PER_REQUEST = 96 * 1024
+"""A body over this counts as several requests of its token: one more for each further 96 KiB."""
 OUTBOUND = "/outbound"
-
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_NODE_ID = re.compile(r"[A-Za-z0-9._:~\-]{1,128}")
 
 logger = structlog.get_logger(__name__)
 
@@ -88,46 +85,6 @@ KINDS = {
 }
 
 
-class _Version(msgspec.Struct):
-    major_number: int = 0
-    minor_number: int = 0
-    patch: int = 0
-
-
-class _Build(msgspec.Struct):
-    version: _Version = msgspec.field(default_factory=_Version)
-
-
-class _Node(msgspec.Struct):
-    id: str
-    metadata: dict[str, Any] | None = None
-    user_agent_name: str = "envoy"
-    user_agent_build_version: _Build = msgspec.field(default_factory=_Build)
-
-
-class _Request(msgspec.Struct):
-    """A DiscoveryRequest as far as it matters; the rest is passed over, not even built."""
-
-    node: _Node
-    version_info: str = ""
-    type_url: str = ""
-    resource_names: list[str] = []
-
-
-_DECODER = msgspec.json.Decoder(_Request)
-
-
-@dataclass(frozen=True, slots=True)
-class Discovery:
-    """What of a discovery request matters."""
-
-    node_id: bytes
-    node: EnvoyNode
-    sdk: str
-    version_info: str | None
-    names: tuple[str, ...]
-
-
 class XdsAdapter:
     """Answers discovery requests from the snapshots that the config API serves."""
 
@@ -151,8 +108,11 @@ class XdsAdapter:
             raise Refusal(404, "unknown-kind", f"discovery is of {', '.join(KINDS)}", field="path")
         check_method(request, "POST")
         check_loaded(self._gate)
-        _, grant = self._gate.enter(request.header(b"authorization"))
-        asked = read_discovery(_decoded(request), kind)
+        digest, grant = self._gate.enter(request.header(b"authorization"))
+        coding = request.header(b"content-encoding")
+        body = decode_body(request.body, coding, max_bytes=MAX_BODY_BYTES)
+        self._gate.charge(digest, len(body) // BYTES_PER_REQUEST)
+        asked = read_discovery(body, kind.type_url)
         environment, service = grant.key
         names = _check_names(asked.names, kind, environment, service)
         slot = self._gate.open(grant, environment, service)
@@ -230,40 +190,6 @@ class XdsAdapter:
         )
 
 
-def read_discovery(body: bytes, kind: Kind) -> Discovery:
-    """Read a DiscoveryRequest: of 77 KB about 200 bytes.
-
-    Raises:
-        Refusal: 400, it is none, or of another kind; the field says where.
-    """
-    try:
-        sent = _DECODER.decode(body)
-    except msgspec.ValidationError as problem:
-        raise _malformed(str(problem)) from None
-    except (ValueError, RecursionError):
-        raise Refusal(400, "bad-body", "the body is no JSON") from None
-    if sent.type_url not in ("", kind.type_url):
-        raise _bad("type_url", f"expected {kind.type_url} at this address")
-    if not _NODE_ID.fullmatch(sent.node.id):
-        raise _bad("node.id", "expected 1 to 128 letters, digits or one of . _ : ~ -")
-    try:
-        shape = read_node(sent.node.metadata)
-    except BadNode as problem:
-        raise _bad(problem.field, str(problem)) from None
-    return Discovery(
-        node_id=sent.node.id.encode(),
-        node=shape,
-        sdk=_agent(sent.node),
-        version_info=sent.version_info or None,
-        names=tuple(sorted(set(sent.resource_names))),
-    )
-
-
-def _decoded(request: Request) -> bytes:
-    coding = request.header(b"content-encoding")
-    return decode_body(request.body, coding, max_bytes=MAX_DECODED_BYTES)
-
-
 def _check_names(
     names: tuple[str, ...], kind: Kind, environment: str, service: str
 ) -> tuple[str, ...]:
@@ -283,13 +209,6 @@ def _check_names(
     return names or (own,)
 
 
-def _agent(node: _Node) -> str:
-    """Such as envoy/1.40.0."""
-    build = node.user_agent_build_version.version
-    numbers = f"{build.major_number}.{build.minor_number}.{build.patch}"
-    return f"{node.user_agent_name}/{numbers}"[:MAX_SDK_CHARACTERS]
-
-
 def _etag_to_have(version_info: str | None, lane: Lane) -> str:
     """What the node is to have: the step in force, or the later one that it has already.
 
@@ -305,19 +224,6 @@ def _etag_to_have(version_info: str | None, lane: Lane) -> str:
 
 def _tag(etag: str | None) -> bytes | None:
     return None if etag is None else b'"' + etag.encode("ascii") + b'"'
-
-
-def _malformed(problem: str) -> Refusal:
-    message, _, where = problem.partition(" - at `$")
-    where = where.strip(".`")
-    missing = _MISSING.fullmatch(message)
-    if missing is None:
-        return _bad(where, message)
-    return _bad(f"{where}.{missing[1]}".lstrip("."), "is missing")
-
-
-def _bad(field: str, problem: str) -> Refusal:
-    return Refusal(400, "bad-discovery-request", problem, field=field or None)
 
 
 _NOT_MODIFIED = Answer(304, ((b"cache-control", b"no-store"),))

@@ -1,0 +1,107 @@
+"""What is reported of an Envoy: what it enforces, what it refuses, and from when on."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.delivery.hotpath.xds_nodes import REFUSED_AFTER, NodeTable
+from tests.delivery.envoy_bench import Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_version_counts_as_applied_once_every_kind_has_it(bench: Bench) -> None:
+    bench.poll()
+    (note,) = bench.notes()
+    assert [mark.outcome for mark in note.marks] == ["fetched"]
+
+    bench.poll()
+    (note,) = bench.notes()
+
+    assert [(mark.outcome, mark.etag, mark.sequence) for mark in note.marks] == [
+        ("applied", "7-0-9f3c", 7)
+    ]
+    assert (note.instance_id, note.sdk) == ("checkout-1", "envoy/1.40.0")
+
+
+def test_a_kind_that_is_refused_is_reported_with_its_name(bench: Bench) -> None:
+    bench.poll()
+    bench.poll()
+    bench.marks()
+    bench.publish(8)
+
+    for _ in range(REFUSED_AFTER):
+        bench.poll(refuses="routes")
+    assert ("rejected", "8-0-9f3c") not in bench.marks()
+    bench.poll(refuses="routes")
+    (note,) = bench.notes()
+
+    assert [(mark.outcome, mark.etag) for mark in note.marks] == [
+        ("applied", "7-0-9f3c"),
+        ("rejected", "8-0-9f3c"),
+    ]
+    assert note.marks[1].reason.startswith("Envoy does not take the routes: sent 3 times")
+
+
+def test_a_refusing_node_is_reported_once_and_as_applied_when_it_takes_the_next(
+    bench: Bench,
+) -> None:
+    bench.poll()
+    bench.publish(8)
+    for _ in range(REFUSED_AFTER + 3):
+        bench.poll(refuses="routes")
+    assert bench.marks().count(("rejected", "8-0-9f3c")) == 1
+
+    bench.publish(9)
+    bench.poll()
+    bench.poll()
+
+    marks = bench.marks()
+    assert marks[-1] == ("applied", "9-0-9f3c")
+    assert ("rejected", "9-0-9f3c") not in marks
+
+
+def test_a_node_that_never_had_a_version_and_takes_none_is_refusing_too(bench: Bench) -> None:
+    for _ in range(REFUSED_AFTER + 1):
+        bench.poll(refuses="clusters")
+
+    assert bench.marks() == [("rejected", "7-0-9f3c")]
+
+
+def test_a_lost_answer_is_no_refusal(bench: Bench) -> None:
+    for _ in range(REFUSED_AFTER):
+        bench.ask("runtime")
+
+    bench.ask("runtime", "7-0-9f3c/runtime")
+
+    assert bench.marks() == [("applied", "7-0-9f3c")]
+
+
+def test_a_kind_that_a_node_no_longer_asks_for_holds_nothing_up(bench: Bench) -> None:
+    bench.poll()
+    bench.poll()
+    bench.marks()
+    bench.publish(8)
+
+    bench.clock.pass_s(121.0)
+    bench.ask("runtime", "8-0-9f3c/runtime")
+
+    assert bench.marks() == [("applied", "8-0-9f3c")]
+
+
+def test_of_too_many_nodes_the_longest_silent_is_forgotten() -> None:
+    table = NodeTable(max_per_service=2)
+
+    def offer(node: bytes) -> bool:
+        _, is_new = table.take(
+            ("prod", "checkout"), node, "runtime", has=None, etag="7-0-a", kind="runtime",
+            now_unix=0.0,
+        )  # fmt: skip
+        return is_new
+
+    assert [offer(b"a"), offer(b"b"), offer(b"a"), offer(b"c")] == [True, True, False, True]
+    assert offer(b"b") is True
+    assert offer(b"c") is False
