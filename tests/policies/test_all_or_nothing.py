@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import InternalError, connection
+from psycopg.errors import IdleInTransactionSessionTimeout
 
 from controlplane.access.models import AuditEntry, Team
 from controlplane.access.services import audit
 from controlplane.access.services.audit import verify_chain
 from controlplane.kernel import hints
+from controlplane.kernel.errors import Unavailable
 from controlplane.policies.models import Override, PolicyVersion, Publication
 from controlplane.policies.services import (
     extend_override,
@@ -87,6 +89,24 @@ def test_a_change_that_cannot_be_published_is_not_made(
     monkeypatch.setattr(Publication.objects, "bulk_create", failing)
 
     with pytest.raises(RuntimeError, match="table is full"):
+        change(checkout, override, now)
+
+    assert stored_state() == before
+
+
+@pytest.mark.parametrize("change", PUBLISHING.values(), ids=PUBLISHING.keys())
+def test_a_change_that_stood_still_with_the_lock_is_not_made_and_may_be_tried_again(
+    checkout: Service, now: datetime, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    override = open_on(checkout, now)
+    before = stored_state()
+
+    def ended(*_: object, **__: object) -> None:
+        raise InternalError("terminating connection") from IdleInTransactionSessionTimeout()
+
+    monkeypatch.setattr(Publication.objects, "bulk_create", ended)
+
+    with pytest.raises(Unavailable, match="nothing was changed"):
         change(checkout, override, now)
 
     assert stored_state() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,11 @@ class Process:
                 self._argv, cwd=ROOT, env=self._environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
+
+    def freeze(self) -> None:
+        """Let it do nothing any more, while its machine goes on; only a kill ends that."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """End it as a crash would; returns when it is gone."""
@@ -145,6 +151,18 @@ class Cluster:
             name,
             [*self.network.prefix(name), sys.executable, "-m", module,
              "--host", addresses[FRONT], "--port", str(PORT)],
+            self._environment(name),
+            self.directory / f"{name}.log",
+        )  # fmt: skip
+
+    def add_shell(self, name: str, code: str) -> None:
+        """Make a machine on which `code` runs as on an operator's; it is not started."""
+        self.network.add(name, BACK)
+        (self.directory / name).mkdir()
+        self.processes[name] = Process(
+            name,
+            [*self.network.prefix(name), sys.executable, "manage.py", "shell", "--no-imports",
+             "-c", code],
             self._environment(name),
             self.directory / f"{name}.log",
         )  # fmt: skip

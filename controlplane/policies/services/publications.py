@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import InternalError, transaction
 
 from controlplane.access.domain.actors import Actor
 from controlplane.access.services import audit
 from controlplane.kernel.channels import Channel
+from controlplane.kernel.errors import Unavailable
 from controlplane.kernel.hints import hint_after_commit
 from controlplane.kernel.ids import new_nonce
 from controlplane.policies.models import Publication, SequenceCounter
@@ -32,6 +33,7 @@ from controlplane.registry.models import Environment
 from controlplane.registry.selectors import get_service, list_environments
 
 FLEET_DEFAULT = ""
+_IDLE_IN_TRANSACTION = "25P03"  # PostgreSQL's code; it has ended the session and what it held
 
 
 @contextmanager
@@ -41,11 +43,22 @@ def publishing() -> Iterator[None]:
     The lock on the sequence is taken before anything is read, so what a publication is made of
     cannot change under it, and sequences become visible in the order they were handed out.
     Lock order: the sequence before the audit head.
+
+    Raises:
+        Unavailable: this stood still for so long that the database gave the lock to others.
     """
-    with transaction.atomic():
-        SequenceCounter.objects.get_or_create(pk=1)
-        SequenceCounter.objects.select_for_update().get(pk=1)
-        yield
+    try:
+        with transaction.atomic():
+            SequenceCounter.objects.get_or_create(pk=1)
+            SequenceCounter.objects.select_for_update().get(pk=1)
+            yield
+    except InternalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _IDLE_IN_TRANSACTION:
+            raise
+        raise Unavailable(
+            "the database gave up this change, because nothing of it came for several seconds; "
+            "nothing was changed"
+        ) from error
 
 
 def publish(
