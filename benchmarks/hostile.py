@@ -3,9 +3,10 @@
     python benchmarks/hostile.py [--rounds 3] [--seconds 3]
 
 One delivery process; honest instances poll at an equal offered rate, in turn alone and beside one
-kind of attack: ten thousand half-open connections, two thousand whose heads never end, heads of a
-megabyte, garbage and bodies that never come, and two hundred streams that nobody reads while
-policies are published. Latency counts from the moment a poll was due.
+kind of attack, which has begun when the polls do and goes on: ten thousand half-open connections,
+two thousand whose heads never end, heads of a megabyte, garbage and bodies that never come, two
+hundred streams that nobody reads while policies are published, and a thousand requests at once on
+each of twenty connections. Latency counts from the moment a poll was due.
 
 Prints a table and bars, writes benchmarks/results/hostile.json; a missed bar is exit code 1.
 """

@@ -1,7 +1,8 @@
 """Run in a process of its own: opens connections that do what no honest client does, and keeps on.
 
 Commands on standard input, one JSON object a line: {"do": "start", "kind", "port", "token"} begins
-one kind of attack, {"do": "stop"} ends it and says how many connections it opened.
+one kind of attack and answers once it has opened as many connections as it is named for, {"do":
+"stop"} ends it and says how many connections it opened.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ HALF_OPEN = 10_000
 SLOW = 2_000
 UNREAD_STREAMS = 200
 GIANT_BYTES = 1_000_000
+PIPELINING = 20
+PIPELINED = b"GET /livez HTTP/1.1\r\n\r\n" * 1_000
 PER_ROUND = 100
 ROUND_S = 0.05
 
@@ -30,10 +33,12 @@ ROUND_S = 0.05
 class Attack:
     """One kind of attack on one port."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, kind: str, port: int, token: str) -> None:
+        self.kind = kind
         self.port = port
         self.token = token
         self.opened = 0
+        self.is_under_way = asyncio.Event()
         self.open: set[asyncio.Transport] = set()
 
     async def connect(self) -> asyncio.Transport | None:
@@ -44,6 +49,8 @@ class Attack:
                 lambda: _Ignoring(self.open), "127.0.0.1", self.port
             )
             self.opened += 1
+            if self.opened >= ENOUGH[self.kind]:
+                self.is_under_way.set()
             return transport
         return None
 
@@ -100,8 +107,26 @@ class Attack:
                     transport.pause_reading()
             await asyncio.sleep(ROUND_S)
 
+    async def pipelining(self) -> None:
+        """A thousand requests at once on each of some connections, read and sent again."""
+        while True:
+            for _ in range(PIPELINING - len(self.open)):
+                await self.connect()
+            for transport in list(self.open):
+                if not transport.get_write_buffer_size():
+                    transport.write(PIPELINED)
+            await asyncio.sleep(ROUND_S / 10)
 
-KINDS: tuple[str, ...] = ("half_open", "slowloris", "giant_heads", "garbage", "unread_streams")
+
+ENOUGH = {
+    "half_open": HALF_OPEN,
+    "slowloris": SLOW,
+    "giant_heads": 50,
+    "garbage": 200,
+    "unread_streams": UNREAD_STREAMS,
+    "pipelining": PIPELINING,
+}
+KINDS: tuple[str, ...] = tuple(ENOUGH)
 
 
 class _Ignoring(asyncio.Protocol):
@@ -125,9 +150,10 @@ async def main() -> None:
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         command = json.loads(line)
         if command["do"] == "start":
-            attack = Attack(command["port"], command["token"])
+            attack = Attack(command["kind"], command["port"], command["token"])
             work: Callable[[], Any] = getattr(attack, command["kind"])
             task = asyncio.create_task(work())
+            await attack.is_under_way.wait()
             answer = {}
         else:
             assert attack is not None

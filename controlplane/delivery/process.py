@@ -20,6 +20,7 @@ from controlplane.delivery.hotpath.problems import Answer, Refusal, problem_answ
 from controlplane.kernel.instruments import REGISTRY
 
 FEED_AGAIN_S = 1.0
+METRICS_KEPT_S = 0.5
 
 logger = structlog.get_logger(__name__)
 
@@ -47,6 +48,9 @@ class DeliveryProcess:
     started again after `feed_again_s`, or the process would serve old policies for ever.
     """
 
+    stop_within_s = 5.0
+    """For how long shutdown waits for reports to be written."""
+
     def __init__(
         self,
         *,
@@ -56,6 +60,7 @@ class DeliveryProcess:
         feed_again_s: float = FEED_AGAIN_S,
     ) -> None:
         self.plane = plane
+        self._metrics = _Metrics()
         self._answer_plane = AsgiPlane(plane)
         self._feed = feed
         self._behind = behind
@@ -69,7 +74,7 @@ class DeliveryProcess:
             if self.plane.owns(path):
                 await self._answer_plane(scope, receive, send)
             elif path == "/metrics":
-                await _send_metrics(send)
+                await self._metrics.send(send)
             else:
                 await self._behind(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -100,7 +105,35 @@ class DeliveryProcess:
             self._feed_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._feed_task
-        await self._feed.stop()
+        try:
+            async with asyncio.timeout(self.stop_within_s):
+                await self._feed.stop()
+        except TimeoutError:
+            logger.warning("feed.left", after_s=self.stop_within_s, lost="the last reports")
+
+
+class _Metrics:
+    """The metrics, rendered once for all who ask within METRICS_KEPT_S."""
+
+    def __init__(self) -> None:
+        self._rendering: asyncio.Task[bytes] | None = None
+        self._begun_at_s = 0.0
+
+    async def send(self, send: Send) -> None:
+        """Answer one scrape."""
+        now_s = asyncio.get_running_loop().time()
+        if self._rendering is None or now_s - self._begun_at_s > METRICS_KEPT_S:
+            self._begun_at_s = now_s
+            # Rendering takes milliseconds: off the loop, so that no poll waits for a scrape.
+            rendering = asyncio.to_thread(generate_latest, REGISTRY)
+            self._rendering = asyncio.create_task(rendering, name="metrics")
+        body = await asyncio.shield(self._rendering)  # one who leaves takes it from nobody
+        headers = (
+            (b"content-type", CONTENT_TYPE_LATEST.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        )
+        await _send(send, Answer(200, headers, body))
 
 
 async def nothing_behind(scope: Any, receive: Any, send: Any) -> None:
@@ -109,17 +142,6 @@ async def nothing_behind(scope: Any, receive: Any, send: Any) -> None:
         Refusal(404, "not-found", "this node delivers policies only; pages and API are elsewhere")
     )
     await _send(send, answer)
-
-
-async def _send_metrics(send: Send) -> None:
-    # Rendering takes milliseconds: off the loop, so that no poll waits for a scrape.
-    body = await asyncio.to_thread(generate_latest, REGISTRY)
-    headers = (
-        (b"content-type", CONTENT_TYPE_LATEST.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    )
-    await _send(send, Answer(200, headers, body))
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -20,11 +20,13 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from controlplane.delivery.hotpath.connections import Limits, Wire
+from controlplane.delivery.hotpath.plane import DeliveryPlane
 from controlplane.delivery.hotpath.wire import WireConnection
 from controlplane.delivery.process import DeliveryProcess
 from controlplane.delivery.services.instruments import PLANE
@@ -41,27 +43,46 @@ The threads that read and write the database keep it for as long as they may, an
 loop has to get it back: Python's own 5 ms would be the latency of every poll meanwhile.
 """
 
+MAX_PIPELINED = 8
+FEWEST_CONNECTIONS = 64
 CLIENTS_FAULTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket library")
+
+
+logger = structlog.get_logger(__name__)
 
 
 class BehindProtocol(HttpToolsProtocol):
     """uvicorn's protocol for what stands behind, whose later heads are bounded as well.
 
-    So is whatever else brings a request no further: trailers, and what surrounds chunks.
+    So are bodies, in time; whatever else brings a request no further: trailers, and what surrounds
+    chunks; and how many requests one client may send before the first of them is answered.
     """
 
     def __init__(self, *, wire: Wire, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._wire = wire
         self._reading_since: int | None = None
+        self._is_in_body = False
         self._barren_bytes = 0
         wire.watch(self)
 
+    @property
+    def stage(self) -> int:
+        """0 between requests, 1 while one arrives, 2 while it waits for its answer."""
+        if self._reading_since is not None:
+            return 1
+        return 0 if self.cycle is None or self.cycle.response_complete else 2
+
+    @property
+    def idle_since(self) -> int | None:
+        """None: it has a place of its own, and makes room among those."""
+        return None
+
     def data_received(self, data: bytes) -> None:
         """Note when a head begins, and let uvicorn read it."""
-        self._wire.watch(self)
-        if self._reading_since is None and (self.cycle is None or self.cycle.response_complete):
+        if self.stage == 0:
             self._reading_since = self._wire.tick
+            self._wire.watch(self)
         self._barren_bytes += len(data)
         super().data_received(data)
         if self._barren_bytes > self._wire.limits.head_bytes:
@@ -70,7 +91,10 @@ class BehindProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""
-        self._reading_since = None
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise OverflowError("too many requests before the first was answered")
+        self._reading_since = self._wire.tick
+        self._is_in_body = True
         self._barren_bytes = 0
         super().on_headers_complete()
 
@@ -78,6 +102,12 @@ class BehindProtocol(HttpToolsProtocol):
         """Note that there was something in what arrived."""
         self._barren_bytes = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the body is complete."""
+        self._reading_since = None
+        self._is_in_body = False
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -90,10 +120,11 @@ class BehindProtocol(HttpToolsProtocol):
         super().send_400_response(msg)
 
     def sweep(self) -> None:
-        """Close a connection whose head takes too long."""
-        since = self._reading_since
-        if since is not None and self._wire.tick - since > self._wire.limits.head_s:
-            self._wire.note_end("slow head")
+        """Close a connection whose head or body takes too long."""
+        limits, what = self._wire.limits, "body" if self._is_in_body else "head"
+        within_s = limits.body_s if self._is_in_body else limits.head_s
+        if self._reading_since is not None and self._wire.tick - self._reading_since > within_s:
+            self._wire.note_end(f"slow {what}")
             self.transport.close()
 
     def evict(self) -> None:
@@ -151,7 +182,16 @@ def main(application: DeliveryProcess, *, description: str) -> None:
         parser.error(f"cannot listen on {options.host}, port {options.port}: {problem}")
     # Beyond those that are held there is room for short polls, pages and strangers.
     wanted = settings.TIDEGATE.max_parked_polls + SHORT_CONNECTIONS
-    wire = Wire(application.plane, limits=limits_of(min(wanted, allow_files(wanted) - SPARE_FILES)))
+    connections = min(wanted, allow_files(wanted) - SPARE_FILES)
+    if connections < FEWEST_CONNECTIONS:
+        parser.error(
+            f"may open only {connections + SPARE_FILES} files at once: a node takes at least "
+            f"{FEWEST_CONNECTIONS + SPARE_FILES}, and {wanted + SPARE_FILES} to hold all it may "
+            f"(ulimit -n {wanted + SPARE_FILES})"
+        )
+    if connections < wanted:
+        hold_fewer(application.plane, connections, wanted)
+    wire = Wire(application.plane, limits=limits_of(connections))
     PLANE.watch_wire(wire)
     config = uvicorn.Config(
         application,
@@ -163,10 +203,12 @@ def main(application: DeliveryProcess, *, description: str) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=options.stop_within_s,
+        timeout_graceful_shutdown=max(1, options.stop_within_s // 2),
         log_config=None,
         proxy_headers=False,
     )
+    # The other half is for what was reported and is not written yet.
+    application.stop_within_s = options.stop_within_s / 2
     server = DrainingServer(
         config, wire, let_go_within_s=min(LET_GO_WITHIN_S, options.stop_within_s / 3)
     )
@@ -187,6 +229,17 @@ def main(application: DeliveryProcess, *, description: str) -> None:
 def is_worth_a_line(record: logging.LogRecord) -> bool:
     """Say no to what uvicorn logs of each request that is none: the wire counts them."""
     return not str(record.msg).startswith(CLIENTS_FAULTS)
+
+
+def hold_fewer(plane: DeliveryPlane, connections: int, wanted: int) -> None:
+    """Leave the same share of fewer connections to those who are not held, and say so."""
+    max_held = max(1, plane.config.max_held * connections // wanted)
+    plane.config.hold_at_most(max_held)
+    logger.warning(
+        "connections.limited", connections=connections, wanted=wanted, held_at_most=max_held,
+        what="this process may not open more files at once",
+        command=f"ulimit -n {wanted + SPARE_FILES}",
+    )  # fmt: skip
 
 
 def limits_of(connections: int) -> Limits:

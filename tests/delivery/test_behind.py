@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import uvicorn
@@ -20,8 +23,8 @@ PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @asynccontextmanager
-async def serving_behind(limits: Limits) -> AsyncIterator[Served]:
-    config = uvicorn.Config(nothing_behind, ws="none", lifespan="off", log_config=None)
+async def serving_behind(limits: Limits, page: Any = nothing_behind) -> AsyncIterator[Served]:
+    config = uvicorn.Config(page, ws="none", lifespan="off", log_config=None)
     async with serving(limits=limits) as served:
         state = ServerState()
         state.connections = served.wire.all  # type: ignore[assignment]
@@ -83,6 +86,64 @@ async def test_what_never_becomes_a_request_is_read_within_bounds(endless: bytes
         await until(lambda: not served.wire.all)
 
         assert served.wire.end_counts == {"head too large": 1}
+        writer.close()
+
+
+async def test_a_body_that_trickles_is_ended_as_one_for_the_plane_itself_is() -> None:
+    async with serving_behind(Limits()) as served:
+        reader, writer = await open_page(served)
+        writer.write(b"POST /page HTTP/1.1\r\nContent-Length: 900\r\n\r\n")
+        for _ in range(21):
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.001)
+            served.pass_s(1)
+        await until(lambda: not served.wire.all)
+
+        assert served.wire.end_counts == {"slow body": 1}
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+
+def has_evicted(served: Served, count: int) -> bool:
+    return served.wire.end_counts.get("evicted", 0) == count
+
+
+async def test_who_waits_for_a_page_makes_no_room_for_strangers() -> None:
+    is_let_go = asyncio.Event()
+
+    async def slow_page(scope: Any, receive: Any, send: Any) -> None:
+        await is_let_go.wait()
+        await nothing_behind(scope, receive, send)
+
+    async with serving_behind(Limits(behind=3), slow_page) as served:
+        honest = await served.connect()
+        honest[1].write(PAGE)
+        await until(lambda: served.wire._behind)
+        strangers = []
+        for number in range(1, 7):
+            strangers.append(await served.connect())
+            strangers[-1][1].write(b"POST /page HTTP/1.1\r\nContent-Length: 2\r\n\r\nx")
+            await until(partial(has_evicted, served, max(0, number - 2)))
+        is_let_go.set()
+
+        assert (await read_answer(honest[0]))[0] == 404
+        for _, writer in (honest, *strangers):
+            writer.close()
+        await until(lambda: not served.wire.all)
+
+
+async def test_pages_that_are_asked_for_all_at_once_are_too_many() -> None:
+    async with serving_behind(Limits()) as served:
+        reader, writer = await served.connect()
+        writer.write(PAGE * 2_000)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        await until(lambda: not served.wire.all)
+
+        assert served.wire.end_counts == {"malformed": 1}
+        assert served.wire.all == set()
         writer.close()
 
 

@@ -68,6 +68,14 @@ def test_being_sent_the_same_again_changes_nothing(db: None) -> None:
     assert moments("fetched") == {7: NOW}
 
 
+def test_a_head_request_fetches_nothing(db: None) -> None:
+    plane = make_plane(snapshot(7))
+
+    answer(plane, method="HEAD", headers={"Tidegate-Instance": "checkout-1"})
+
+    assert [mark.outcome for note in plane.reports.take() for mark in note.marks] == []
+
+
 def test_answers_alone_are_worth_a_hint(db: None) -> None:
     plane = make_plane(snapshot(7))
     poll(plane)

@@ -29,7 +29,11 @@ from controlplane.delivery.hotpath.problems import Refusal
         (b"wait=-1", 0),
         (b"wait=1.5", 0),
         (b"wait=soon", 0),
-        (b"wait=9999999999", 0),
+        (b"wait=9999999999", 60),
+        (b"wait=" + b"9" * 5_000, 60),
+        (b"wait=007", 7),
+        (b'wait="10', 0),
+        (b'wait=10"', 0),
         (b"await=5", 0),
         (b"", 0),
     ],
@@ -91,6 +95,10 @@ def test_an_accept_header_chooses_between_json_and_a_stream(
         (b"identity", b""),
         (b"gzip;q=0", b""),
         (b"gzip;q=x", b""),
+        (b"gzip;q=nan", b""),
+        (b"gzip;q=7", b""),
+        (b"identity;q=1, gzip;q=0.1", b""),
+        (b"identity;q=0.5, gzip", b"gzip"),
     ],
 )
 def test_the_best_content_coding_the_client_takes_is_chosen(

@@ -145,6 +145,44 @@ def test_a_stream_whose_client_has_the_etag_in_force_is_sent_nothing_at_first() 
     run_virtually(story)
 
 
+@pytest.mark.parametrize(
+    ("headers", "sequences"),
+    [
+        ({"If_None_Match": '"9-0-9f3c"'}, [10]),
+        ({"If_None_Match": '"7-0-9f3c", "6-0-9f3c"', "Last_Event_ID": "6"}, [8, 10]),
+        ({"If_None_Match": '"6-0-9f3c"', "Last_Event_ID": "6"}, [7, 8, 10]),
+    ],
+    ids=["more from another node", "refused the present one", "behind"],
+)
+def test_a_stream_sends_nothing_that_a_poll_would_not(
+    headers: dict[str, str], sequences: list[int]
+) -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane = plane_in(loop)
+        async with stream(plane, **headers) as opened:
+            for sequence in (8, 10):
+                plane.store.swap(snapshot(sequence))
+                await let_others_run()
+
+            assert opened.sequences() == sequences
+
+    run_virtually(story)
+
+
+def test_a_client_whose_clock_is_ahead_is_not_sent_the_step_before_again() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        plane = plane_in(loop, snapshot(7, scheduled=[(20, AFTER)]))
+        plane.store.advance()
+        await asyncio.sleep(18)
+        async with stream(plane, If_None_Match='"7-1-9f3c"', Last_Event_ID="7") as opened:
+            await asyncio.sleep(4)
+            await let_others_run()
+
+            assert opened.events() == []
+
+    run_virtually(story)
+
+
 def test_a_scheduled_step_is_sent_when_it_takes_over() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
         plane = plane_in(loop, snapshot(7, scheduled=[(20, AFTER)]))

@@ -61,6 +61,16 @@ def test_an_expiry_that_was_brought_forward_counts() -> None:
     assert tokens.take_expired(START + 60) == {("prod", "checkout")}
 
 
+def test_an_expiry_that_was_brought_forward_into_the_past_counts_at_once() -> None:
+    tokens = TokenTable()
+    tokens.replace([expiring(A, "checkout", None), expiring(B, "payments", 90)])
+    tokens.take_expired(START + 100)
+
+    assert tokens.replace([expiring(A, "checkout", 60), expiring(B, "payments", 90)]) == {
+        ("prod", "checkout")
+    }
+
+
 def follow(
     tmp_path: Path, loop: VirtualTimeLoop, sync: Callable[[Feed], Awaitable[None]]
 ) -> tuple[Feed, list[tuple[float, tuple[str, str]]]]:

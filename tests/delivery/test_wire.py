@@ -11,7 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.delivery.builders import snapshot
-from tests.delivery.wire_server import AUTH, KNOWN, LARGE, POLL, read_answer, serving, until
+from tests.delivery.wire_server import (
+    AUTH,
+    KNOWN,
+    LARGE,
+    POLL,
+    has_arrived,
+    read_answer,
+    serving,
+    until,
+)
 
 
 async def test_one_connection_serves_a_poll_and_then_the_same_bytes_again_and_again() -> None:
@@ -130,18 +139,16 @@ async def test_a_stream_goes_over_the_wire_event_by_event() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        "POST /echo/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
-        "POST /echo/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "5\r\nhello\r\n0\r\n\r\n",
-        "POST /echo/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
     ],
 )
 @pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
 async def test_a_body_arrives_whole_however_it_is_cut(head: str, piece_bytes: int) -> None:
     async with serving() as served:
         reader, writer = await served.connect()
-        data = head.encode()
+        data = f"POST /echo/ HTTP/1.1\r\nHost: x\r\n{AUTH}{head}".encode()
         for start in range(0, len(data), piece_bytes):
             writer.write(data[start : start + piece_bytes])
             await writer.drain()
@@ -150,6 +157,31 @@ async def test_a_body_arrives_whole_however_it_is_cut(head: str, piece_bytes: in
         assert (await read_answer(reader))[2] == b"hello"
         writer.write(KNOWN.encode())
         assert (await read_answer(reader))[0] == 304
+        writer.close()
+
+
+async def test_what_a_stranger_sends_is_read_over_and_takes_no_memory() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(b"POST /echo/ HTTP/1.1\r\nContent-Length: 900\r\n\r\n" + b"x" * 800)
+        await until(lambda: served.wire.all and has_arrived(served))
+        (connection,) = served.wire.all
+        await until(lambda: connection._incoming._fed_bytes == 800)  # type: ignore[attr-defined]
+        kept = connection._incoming._body  # type: ignore[attr-defined]
+        writer.write(b"x" * 100 + KNOWN.encode())
+
+        assert kept == []
+        assert (await read_answer(reader))[2] == b""  # an adapter answers 401 before it reads
+        writer.close()
+
+
+async def test_a_space_behind_a_value_is_no_part_of_it() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write((POLL + "Tidegate-Instance: checkout-1 \t\r\n\r\n").encode())
+
+        assert (await read_answer(reader))[0] == 200
+        assert [note.instance_id for note in served.plane.reports.take()] == ["checkout-1"]
         writer.close()
 
 
@@ -166,9 +198,8 @@ async def test_what_trails_a_body_is_no_header_of_its_request() -> None:
 async def test_a_client_that_asks_whether_to_go_on_is_told_so() -> None:
     async with serving() as served:
         reader, writer = await served.connect()
-        writer.write(
-            b"POST /echo/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-        )
+        head = f"POST /echo/ HTTP/1.1\r\n{AUTH}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        writer.write(head.encode())
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         writer.write(b"ok")
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,6 +25,8 @@ from tests.delivery.wire_server import (
     serving,
     until,
 )
+
+HELD = POLL + 'If-None-Match: "7-0-9f3c"\r\nPrefer: wait=30\r\n\r\n'
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,9 @@ async def test_a_connection_that_fails_leaves_nobody_unanswered_or_unswept() -> 
 async def test_one_connection_too_many_is_told_when_to_come_back() -> None:
     async with serving(limits=Limits(connections=2)) as served:
         kept = [await served.connect() for _ in range(2)]
-        await until(lambda: len(served.wire.all) >= 2)
+        for _, writer in kept:
+            writer.write(HELD.encode())
+        await until(lambda: served.plane.config.held_count >= 2)
 
         said = await served.tell(b"")
 
@@ -225,6 +232,88 @@ async def test_one_connection_too_many_is_told_when_to_come_back() -> None:
         assert b"\r\nretry-after: " in said
         for _, writer in kept:
             writer.close()
+
+
+async def test_connections_that_idle_make_room_and_those_that_are_held_do_not() -> None:
+    async with serving(limits=Limits(connections=3)) as served:
+        clients = [await served.connect() for _ in range(3)]
+        for (reader, writer), request in zip(clients, (KNOWN, HELD, KNOWN), strict=True):
+            writer.write(request.encode())
+            if request is KNOWN:
+                await read_answer(reader)
+            served.wire.tick += 1
+        await until(lambda: served.plane.config.held_count == 1)
+
+        newcomer = await served.connect()
+        newcomer[1].write(KNOWN.encode())
+
+        assert (await read_answer(newcomer[0]))[0] == 304
+        assert await clients[0][0].read() == b""
+        assert served.wire.end_counts == {"evicted": 1}
+        assert served.plane.config.held_count == 1
+        for _, writer in (*clients, newcomer):
+            writer.close()
+
+
+async def test_a_full_house_is_searched_once_in_a_tenth_of_a_second() -> None:
+    async with serving(limits=Limits(connections=1)) as served:
+        _, writer = await served.connect()
+        writer.write(HELD.encode())
+        await until(lambda: served.plane.config.held_count == 1)
+        looks: list[int] = []
+        (connection,) = served.wire._swept
+        served.wire._swept = Watched({connection}, looks)
+        served.wire._beats, served.wire._searched_at = 5, 5
+
+        for _ in range(3):
+            assert (await served.tell(b"")).startswith(b"HTTP/1.1 503 ")
+
+        assert looks == []
+        writer.close()
+
+
+class Watched(set[Any]):
+    """A set that notes when somebody goes through all of it."""
+
+    def __init__(self, members: set[Any], looks: list[int]) -> None:
+        super().__init__(members)
+        self._looks = looks
+
+    def __iter__(self) -> Iterator[Any]:
+        self._looks.append(len(self))
+        return super().__iter__()
+
+
+async def test_requests_that_are_sent_at_once_are_answered_in_turn_with_everybody_else() -> None:
+    async with serving() as served:
+        greedy, honest = await served.connect(), await served.connect()
+        honest[1].write(KNOWN.encode())
+        await read_answer(honest[0])
+        await until(lambda: len(served.wire.all) == 2)
+        greedy[1].write(b"GET /livez HTTP/1.1\r\n\r\n" * 1_000)
+        await until(lambda: served.wire._in_line)
+        honest[1].write(KNOWN.encode())
+        await read_answer(honest[0])
+        answered = served.plane.delivery.answer_counts[200]
+        async with asyncio.timeout(10):
+            said = b"".join([await greedy[0].readuntil(b"alive\n") for _ in range(1_000)])
+
+        assert answered < 1_000
+        assert said.count(b"HTTP/1.1 200 OK") == 1_000
+        for _, writer in (greedy, honest):
+            writer.close()
+
+
+async def test_a_stranger_may_not_send_thousands_of_requests_at_once() -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(b"GET /livez HTTP/1.1\r\n\r\n" * 10_000)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        await until(lambda: not served.wire.all)
+
+        assert served.wire.end_counts == {"pipelined too much": 1}
+        writer.close()
 
 
 async def test_a_stream_whose_client_reads_nothing_is_cut_off_and_others_are_not() -> None:

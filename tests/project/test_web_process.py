@@ -7,7 +7,9 @@ import socket
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from controlplane.delivery import process as process_module
 from controlplane.delivery.process import DeliveryProcess, nothing_behind
 from controlplane.delivery.server import main
 from tests.delivery.builders import make_plane, request_scope
@@ -77,6 +79,42 @@ async def test_polls_and_health_never_reach_the_pages() -> None:
     )
 
     assert found == [200, 200, 200, 200, 204]
+
+
+async def test_metrics_are_rendered_once_for_all_who_ask_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = DeliveryProcess(plane=make_plane().delivery, feed=FailingOnce(), behind=pages)
+    rendered: list[object] = []
+
+    def render(registry: object) -> bytes:
+        rendered.append(registry)
+        return b"# nothing"
+
+    monkeypatch.setattr(process_module, "generate_latest", render)
+
+    asked = [asyncio.ensure_future(statuses_of(process, "/metrics")) for _ in range(5)]
+    asked[0].cancel()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert found[1:] == [[200]] * 4
+    assert len(rendered) == 1
+
+
+async def test_reports_that_cannot_be_written_in_time_keep_no_process_alive() -> None:
+    feed = FailingOnce()
+    feed.stop = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+    process = DeliveryProcess(plane=make_plane().delivery, feed=feed, behind=pages)
+    process.stop_within_s = 0.01
+    asked: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    answered: asyncio.Queue[Any] = asyncio.Queue()
+    await asked.put({"type": "lifespan.shutdown"})
+
+    with capture_logs() as lines:
+        await process({"type": "lifespan"}, asked.get, answered.put)
+
+    assert await answered.get() == {"type": "lifespan.shutdown.complete"}
+    assert [line["event"] for line in lines] == ["feed.left"]
 
 
 async def test_a_node_that_only_delivers_has_no_pages() -> None:

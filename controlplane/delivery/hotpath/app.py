@@ -7,7 +7,7 @@ import math
 import random
 import re
 
-from controlplane.delivery.hotpath.auth import check_still_valid, spend
+from controlplane.delivery.hotpath.auth import check_still_valid, read_digest, spend
 from controlplane.delivery.hotpath.gate import Gate
 from controlplane.delivery.hotpath.headers import read_fields
 from controlplane.delivery.hotpath.lanes import Lane
@@ -41,9 +41,7 @@ class ConfigApp:
         self._limit = gate.limit
         self._interval_s, self._burst_s = gate.limit.interval_s, gate.limit.burst_s
         self._reports = reports
-        self._max_held = max_held
-        # One service must not take every place: a fifth stays for the others.
-        self._max_held_per_service = max(1, max_held * 4 // 5)
+        self.hold_at_most(max_held)
         self._is_draining = False
         self._pulse = Pulse()
         self.held_count = 0
@@ -53,6 +51,25 @@ class ConfigApp:
     def is_ready(self) -> bool:
         """True once snapshots are loaded and until draining begins."""
         return self._store.is_loaded and not self._is_draining
+
+    def knows(self, authorization: bytes | None) -> bool:
+        """Say whether this is a token that is valid now; nothing of it is spent."""
+        try:
+            check_still_valid(self._tokens, read_digest(authorization), now_unix=self._clock())
+        except Refusal:
+            return False
+        return True
+
+    def hold_at_most(self, max_held: int) -> None:
+        """Let so many polls and streams wait from now on; of one service four fifths of that."""
+        self._max_held = max_held
+        # One service must not take every place: a fifth stays for the others.
+        self._max_held_per_service = max(1, max_held * 4 // 5)
+
+    @property
+    def max_held(self) -> int:
+        """How many polls and streams may wait here at once."""
+        return self._max_held
 
     @property
     def is_waking(self) -> bool:
@@ -206,6 +223,10 @@ class ConfigApp:
         behind_since = self._store.behind_since_unix
         return None if behind_since is None else max(0, int(self._clock() - behind_since))
 
+    def has_newest(self, poll: Poll, lane: Lane) -> bool:
+        """Say whether a client had what `lane` serves, or later, when it opened its stream."""
+        return not self._is_stale(poll, lane, self._clock())
+
     # -----------------------------------------------------------------------------------------
 
     def _open_stream(self, poll: Poll, client: Client) -> Answer | Held:
@@ -232,7 +253,7 @@ class ConfigApp:
     def _answer(self, poll: Poll, now: float, *, waited_s: int) -> Answer:
         lane = self._lane(poll)
         if self._is_stale(poll, lane, now):
-            self._note(poll, is_fetching=True)
+            self._note(poll, is_fetching=not poll.is_head)
             answer = lane.full(poll.coding, self._store.sign, waited_s=waited_s)
         else:
             answer = lane.unchanged(waited_s)

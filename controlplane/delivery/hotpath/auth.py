@@ -88,9 +88,11 @@ class TokenTable:
     def replace(self, records: Iterable[TokenRecord]) -> set[tuple[str, str]]:
         """Make these the only valid tokens; a token that stays keeps what it spent.
 
-        Returns what the tokens that are gone had opened: polls parked there must look again.
+        Returns what the tokens that are gone had opened, and those whose end was brought forward
+        to before the last call of `take_expired`: polls parked there must look again.
         """
         grants: dict[bytes, Grant] = {}
+        gone: set[tuple[str, str]] = set()
         for record in records:
             digest = bytes.fromhex(record.token_hash)
             expires = math.inf if record.expires_at_unix is None else record.expires_at_unix
@@ -98,8 +100,10 @@ class TokenTable:
             before = self._grants.get(digest)
             if before is not None:
                 grant.full_at_unix = before.full_at_unix
+                if expires <= self._expired_until_unix < before.expires_at_unix:
+                    gone.add(grant.key)
             grants[digest] = grant
-        gone = {grant.key for digest, grant in self._grants.items() if digest not in grants}
+        gone |= {grant.key for digest, grant in self._grants.items() if digest not in grants}
         self._grants = grants
         self.find_by_digest = grants.get
         self._expiring = [
@@ -136,14 +140,23 @@ def authenticate(
     Raises:
         Refusal: 401, no or no valid bearer token; 429, it is used too often.
     """
+    digest = read_digest(authorization)
+    return digest, spend(tokens, digest, now_unix=now_unix, limit=limit)
+
+
+def read_digest(authorization: bytes | None) -> bytes:
+    """Return the SHA-256 of the presented token.
+
+    Raises:
+        Refusal: 401, no bearer token.
+    """
     if authorization is None:
         raise unauthorized("a service token is needed: Authorization: Bearer tgs_...")
     scheme, _, token = authorization.partition(b" ")
     token = token.strip(b" ")
     if scheme.lower() != b"bearer" or not token or len(token) > MAX_TOKEN_BYTES:
         raise unauthorized("expected Authorization: Bearer tgs_...")
-    digest = sha256(token).digest()
-    return digest, spend(tokens, digest, now_unix=now_unix, limit=limit)
+    return sha256(token).digest()
 
 
 def spend(tokens: TokenTable, digest: bytes, *, now_unix: float, limit: RateLimit) -> Grant:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
@@ -23,6 +24,9 @@ LOG_EVERY_S = 30
 SLICE_S = 0.004
 SLICE_WHILE_WAKING_S = 0.001
 """How long put-off requests are worked on in one turn of the event loop."""
+SLICE_IN_LINE_S = 0.000_5
+"""The same for those of clients that send several at once."""
+IDLE_AT_ONCE = 1_000
 MAX_KNOWN = 20_000
 MAX_KNOWN_BYTES = 1_024
 
@@ -47,6 +51,10 @@ class Limits:
 class Connection(Protocol):
     """What the whole asks of each of its connections."""
 
+    @property
+    def idle_since(self) -> int | None:
+        """The tick of its last answer; None while anything is going on."""
+
     def sweep(self) -> None:
         """End it if it has taken too long over something."""
 
@@ -55,6 +63,14 @@ class Connection(Protocol):
 
     def shutdown(self) -> None:
         """Close as soon as nothing is owed to the client."""
+
+
+class Behind(Connection, Protocol):
+    """One that was handed over to the other plane."""
+
+    @property
+    def stage(self) -> int:
+        """0 between requests, 1 while one arrives, 2 while it waits for its answer."""
 
 
 class PutOff(Protocol):
@@ -69,8 +85,9 @@ class Wire:
 
     `tick` counts seconds; connections measure their ages in it. A connection is unproven until it
     has shown a valid token: of those the oldest makes room for the newest, so that connections
-    which only stand open keep nobody out. Those that were handed over have places of their own,
-    since anybody may ask for a page.
+    which only stand open keep nobody out. When all places are taken, so does the one that has been
+    idle for longest. Those that were handed over have places of their own, since anybody may ask
+    for a page.
     """
 
     def __init__(
@@ -92,11 +109,15 @@ class Wire:
         self.known: dict[bytes, Poll] = {}
         self._clock = clock
         self._unproven: dict[Connection, None] = {}
-        self._behind: dict[Connection, None] = {}
+        self._behind: dict[Behind, None] = {}
         self._swept: set[Connection] = set()
         self._quiet: dict[str, int] = {}
         self._logged_at: dict[str, int] = {}
         self._put_off: deque[PutOff] = deque()
+        self._in_line: deque[PutOff] = deque()
+        self._is_working = False
+        self._idle: deque[tuple[int, Connection]] = deque()
+        self._searched_at = -1
         self._beats = 0
         self._timer: asyncio.TimerHandle | None = None
         self._renew_date()
@@ -125,7 +146,7 @@ class Wire:
         """Take a new connection; return the refusal when there are too many."""
         self._swept.add(connection)
         self.all.add(connection)
-        if len(self.all) > self.limits.connections:
+        if len(self.all) > self.limits.connections and not self._make_room(connection):
             self.note_end("too many connections")
             return come_back(
                 503, "too-many-connections", "no more connections here", after_s=1, spread_s=9
@@ -144,10 +165,17 @@ class Wire:
         """
         if not self._put_off and not self.plane.config.is_waking:
             return False
-        if not self._put_off:
-            asyncio.get_running_loop().call_soon(self._work_some)
         self._put_off.append(connection)
+        self._work()
         return True
+
+    def line_up(self, connection: PutOff) -> None:
+        """Let a client that has sent several requests at once wait for its next turn.
+
+        Answered in one go they would make everybody else wait: 250 KB hold thousands of them.
+        """
+        self._in_line.append(connection)
+        self._work()
 
     def trust(self, connection: Connection) -> None:
         """Note that a connection has shown a valid token."""
@@ -164,23 +192,27 @@ class Wire:
                 del self.known[next(iter(self.known))]
             self.known[raw] = poll
 
-    def watch(self, connection: Connection) -> None:
-        """Keep an eye on a connection of the other plane, too, which is in use just now.
+    def watch(self, connection: Behind) -> None:
+        """Keep an eye on a connection of the other plane, too, whose request begins just now.
 
-        The one that has been quiet longest makes room for another.
+        Of those at the earliest stage, the one whose last request began first makes room for it:
+        not who is quiet, since that is also who waits for a page.
         """
         self._swept.add(connection)
         self._behind.pop(connection, None)
         self._behind[connection] = None
         if len(self._behind) > self.limits.behind:
-            _evict_first(self._behind)
+            others = (each for each in self._behind if each is not connection)
+            first = min(others, key=lambda each: each.stage)
+            del self._behind[first]
+            first.evict()
 
     def forget(self, connection: Connection) -> None:
         """Note that a connection is gone, or another protocol's."""
         self._swept.discard(connection)
         self.all.discard(connection)
         self._unproven.pop(connection, None)
-        self._behind.pop(connection, None)
+        self._behind.pop(cast(Behind, connection), None)
 
     def note_end(self, reason: str, detail: str = "") -> None:
         """Count a connection that ended badly, and log it: each kind once in a while.
@@ -200,13 +232,46 @@ class Wire:
         """Let every connection look at its age, a slice of them each turn of the loop."""
         self._sweep_slices(list(self._swept))
 
-    def _work_some(self) -> None:
-        slice_s = SLICE_WHILE_WAKING_S if self.plane.config.is_waking else SLICE_S
-        until_s = time.perf_counter() + slice_s
-        while self._put_off and time.perf_counter() < until_s:
-            _without_harm(self._put_off.popleft().go_on)
-        if self._put_off:
+    def _work(self) -> None:
+        if not self._is_working:
+            self._is_working = True
             asyncio.get_running_loop().call_soon(self._work_some)
+
+    def _work_some(self) -> None:
+        waiting, slice_s = self._in_line, SLICE_IN_LINE_S
+        if self._put_off:
+            waiting = self._put_off
+            slice_s = SLICE_WHILE_WAKING_S if self.plane.config.is_waking else SLICE_S
+        until_s = time.perf_counter() + slice_s
+        while waiting and time.perf_counter() < until_s:
+            _without_harm(waiting.popleft().go_on)
+        self._is_working = False
+        if self._put_off or self._in_line:
+            self._work()
+
+    def _make_room(self, newest: Connection) -> bool:
+        """End the connection that has been idle for longest; False when none is."""
+        while True:
+            while self._idle:
+                since, connection = self._idle.popleft()
+                if connection in self._swept and connection.idle_since == since:
+                    self.forget(connection)
+                    connection.evict()
+                    return True
+            # A search reads all of them: strangers must not buy one with each connection.
+            if self._searched_at == self._beats:
+                return False
+            self._searched_at = self._beats
+            idle = ((each.idle_since, each) for each in self._swept if each is not newest)
+            self._idle.extend(
+                heapq.nsmallest(
+                    IDLE_AT_ONCE,
+                    ((since, each) for since, each in idle if since is not None),
+                    key=lambda found: found[0],
+                )
+            )
+            if not self._idle:
+                return False
 
     def _sweep_slices(self, rest: list[Connection]) -> None:
         for connection in rest[-SWEEP_SLICE:]:

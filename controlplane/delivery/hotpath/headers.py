@@ -53,7 +53,8 @@ _REJECTED = re.compile(
     rb'((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")'
     rb'(?:[ \t]*;[ \t]*reason="((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\.)*)")?[ \t]*',
 )
-_WAIT = re.compile(rb'wait[ \t]*=[ \t]*"?(\d{1,9})"?', re.IGNORECASE)
+_WAIT = re.compile(rb'wait[ \t]*=[ \t]*("?)(\d+)\1', re.IGNORECASE)
+_QUALITY = re.compile(rb"0(?:\.\d*)?|1(?:\.0*)?")
 _JSON, _STREAM = b"application/json", b"text/event-stream"
 # What an element of Accept stands for, and how precisely it says so.
 _MEDIA = {
@@ -140,7 +141,8 @@ def _parse_wait_s(value: bytes) -> int:
     for preference in value.split(b","):
         match = _WAIT.fullmatch(preference.split(b";")[0].strip(b" \t"))
         if match is not None:
-            return min(int(match[1]), MAX_WAIT_S)
+            significant = match[2].lstrip(b"0")[:4]  # of any length: it is a long time then
+            return min(int(significant or b"0"), MAX_WAIT_S)
     return 0
 
 
@@ -178,7 +180,9 @@ def _parse_accept_encoding(value: bytes) -> bytes:
         qualities[coding] = _quality(parameters)
     anything_else = qualities.get(b"*", 0.0)
     chosen = max(_CODINGS, key=lambda coding: qualities.get(coding, anything_else))
-    return chosen if qualities.get(chosen, anything_else) > 0.0 else b""
+    quality = qualities.get(chosen, anything_else)
+    # As it is only when the client would rather have it so (RFC 9110, 12.5.3).
+    return chosen if quality > 0.0 and quality >= qualities.get(b"identity", 0.0) else b""
 
 
 def read_last_event_id(value: bytes | None) -> int | None:
@@ -257,10 +261,7 @@ def _read_tag(name: str, value: bytes) -> bytes:
 def _quality(parameters: list[bytes]) -> float:
     for parameter in parameters:
         if parameter.startswith(b"q="):
-            try:
-                return float(parameter[2:])
-            except ValueError:
-                return 0.0
+            return float(parameter[2:]) if _QUALITY.fullmatch(parameter[2:]) else 0.0
     return 1.0
 
 

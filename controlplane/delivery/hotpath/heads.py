@@ -40,13 +40,14 @@ class Incoming:
     llhttp is given the head alone first: nothing behind it is read before it is known whose
     request this is and how long its body may be.
 
-    `is_head_only` says that it has no body: then `raw` is all of it.
+    `is_head_only` says that it has no body: then `raw` is all of it. Without `keeps_body` a body is
+    read over: the request has an empty one.
     """
 
     __slots__ = (
         "_body", "_declared_bytes", "_fed_bytes", "_has_more_begun", "_is_chunked", "_is_head_read",
         "_limit_bytes", "_parser", "_size", "_url", "head", "is_complete", "is_head_only",
-        "keeps_alive", "raw",
+        "keeps_alive", "keeps_body", "raw",
     )  # fmt: skip
 
     def __init__(self, raw: bytes) -> None:
@@ -54,6 +55,7 @@ class Incoming:
         self.head = Head()
         self.is_complete = False
         self.keeps_alive = False
+        self.keeps_body = True
         self._url = b""
         self._body: list[bytes] = []
         self._size = 0
@@ -117,7 +119,7 @@ class Incoming:
         """Collect a header; trailers are none, or they would pass by whoever checked the head."""
         if self._is_head_read:
             return
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")  # RFC 9110, 5.5: that is not part of it
         self.head.headers.append((name, value))
         if name == b"content-length":
             self._declared_bytes = int(value)  # llhttp has checked that it is a number
@@ -139,7 +141,7 @@ class Incoming:
         if self.is_complete:
             return
         self._size += len(body)
-        if self._size <= self._limit_bytes:
+        if self.keeps_body and self._size <= self._limit_bytes:
             self._body.append(body)
 
     def on_message_complete(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -58,6 +58,11 @@ class DeliveryPlane:
         """Return how long the body of a request to `path` may be."""
         adapter = self._find_adapter(path)
         return NO_BODY_BYTES if adapter is None else adapter.max_body_bytes
+
+    def knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Say whether a request with these headers shows a token that is valid now."""
+        shown = (value for name, value in headers if name == b"authorization")
+        return self.config.knows(next(shown, None))
 
     def respond(self, request: Request, client: Client) -> tuple[Answer | Held, Poll | None]:
         """Return the answer, or the held request; and the poll, when it is a valid one.

@@ -35,6 +35,7 @@ class Poll:
     tag: bytes | None
     wait_s: int
     is_stream: bool
+    is_head: bool
     coding: bytes
     last_event_id: int | None
     report: Report | None
@@ -74,6 +75,7 @@ def read_poll(request: Request, fields: dict[bytes, bytes], slot: Slot, digest: 
         tag=tags[0] if len(tags) == 1 else None,
         wait_s=wait_s,
         is_stream=is_stream,
+        is_head=request.method == "HEAD",
         coding=choose_coding(fields.get(b"accept-encoding")),
         last_event_id=read_last_event_id(fields.get(b"last-event-id")),
         report=read_report(fields),

@@ -38,6 +38,9 @@ class StreamRules(Protocol):
     def reason_to_end(self, poll: Poll) -> str | None:
         """Return why a stream has to end (`draining`, `revoked`); None when it may go on."""
 
+    def has_newest(self, poll: Poll, lane: Lane) -> bool:
+        """Say whether a client had what `lane` serves, or later, when it opened its stream."""
+
     def event_of(self, lane: Lane) -> bytes:
         """Return the event that carries what a lane serves now."""
 
@@ -141,6 +144,9 @@ class Stream:
         sequence = lane.snapshot.sequence
         if sequence < self._sent_sequence or lane.tag == self._sent_tag:
             return  # this node is behind the one that spoke to the client before, or nothing new
+        if self._rules.has_newest(self._poll, lane):
+            self._sent_sequence, self._sent_tag = sequence, lane.tag
+            return  # its If-None-Match says so, as it does for a poll
         if self._sent_tag is None and sequence == self._poll.last_event_id:
             # It has this publication, and switches to its later steps by the clock.
             self._sent_tag = lane.tag

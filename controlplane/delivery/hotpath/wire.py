@@ -23,6 +23,8 @@ from controlplane.delivery.hotpath.requests import Held
 _CLOSE = b"connection: close\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _END = b"\r\n\r\n"
+PIPELINED_AT_ONCE = 4
+"""So many of the requests that a client sent at once are answered in one turn."""
 
 
 class Transport(Protocol):
@@ -116,9 +118,8 @@ class WireConnection(asyncio.Protocol):
         is_first = not self._buffer
         self._buffer += data
         if self._is_put_off:
-            if len(self._buffer) > self._wire.limits.head_bytes and not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
+            if len(self._buffer) > self._wire.limits.head_bytes:
+                self._pause()
         elif is_first and self._was_held and self._wire.put_off(self):
             self._is_put_off = True
         else:
@@ -127,11 +128,11 @@ class WireConnection(asyncio.Protocol):
     def go_on(self) -> None:
         """Work through what has arrived, now that it is this connection's turn."""
         self._is_put_off = False
-        if self._is_paused and not self._is_closing:
+        self._go_on(PIPELINED_AT_ONCE)
+        if self._is_paused and not (self._is_put_off or self._is_closing):
             self._is_paused = False
             if not self._is_stuck:
                 self._transport.resume_reading()
-        self._go_on()
 
     def eof_received(self) -> bool:
         """The client sends no more: what is held for it ends as well."""
@@ -213,8 +214,14 @@ class WireConnection(asyncio.Protocol):
             self._wire.note_end("idle")
             self._close()
 
+    @property
+    def idle_since(self) -> int | None:
+        """The tick of its last answer; None while anything is going on."""
+        is_busy = self._held is not None or self._incoming is not None or bool(self._buffer)
+        return None if is_busy or self._is_stuck or self._is_closing else self._since
+
     def evict(self) -> None:
-        """Make room: this connection has shown no valid token so far."""
+        """Make room for others."""
         self._abort("evicted")
 
     # -----------------------------------------------------------------------------------------
@@ -229,10 +236,11 @@ class WireConnection(asyncio.Protocol):
             return self._wire.known.get(data)
         return None
 
-    def _go_on(self) -> None:
+    def _go_on(self, at_once: int = 1) -> None:
         """Work through what has arrived, until more is needed or something is held.
 
-        Nothing more is answered while the client does not take what it was answered before.
+        Nothing more is answered while the client does not take what it was answered before. Who
+        sends several requests at once has some answered at once, and stands in line for the rest.
         """
         while (
             self._held is None
@@ -242,6 +250,10 @@ class WireConnection(asyncio.Protocol):
             incoming = self._incoming
             try:
                 if incoming is None:
+                    if not at_once:
+                        self._stand_in_line()
+                        return
+                    at_once -= 1
                     if not self._begin():
                         return
                     continue
@@ -256,6 +268,19 @@ class WireConnection(asyncio.Protocol):
             self._answer(incoming)
         if self._held is not None and len(self._buffer) > self._wire.limits.head_bytes:
             self._abort("pipelined too much")
+
+    def _stand_in_line(self) -> None:
+        if not self._is_proven and len(self._buffer) > self._wire.limits.head_bytes:
+            self._abort("pipelined too much")
+            return
+        self._is_put_off = True
+        self._pause()
+        self._wire.line_up(self)
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     def _begin(self) -> bool:
         """Start on the next request; False when its head is not complete, or not for us."""
@@ -277,6 +302,9 @@ class WireConnection(asyncio.Protocol):
             self._hand_over(head + self._buffer)
             return False
         incoming.allow_bytes(self._wire.plane.max_body_bytes(incoming.head.path))
+        if not (incoming.is_complete or self._is_proven):
+            # Nobody reads what a stranger sends: it is answered 401 and takes no memory.
+            incoming.keeps_body = self._wire.plane.knows(incoming.head.headers)
         if incoming.head.expects_continue and not self._buffer:
             self._transport.write(_CONTINUE)
         self._incoming = incoming
