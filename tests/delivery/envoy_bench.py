@@ -36,6 +36,7 @@ class Bench:
 
     clock: Clock = field(default_factory=Clock)
     limit: RateLimit = field(default_factory=RateLimit)
+    service: str = "checkout"
     store: SnapshotStore = field(init=False)
     reports: ReportBuffer = field(default_factory=ReportBuffer)
     adapter: XdsAdapter = field(init=False)
@@ -44,7 +45,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.store = SnapshotStore(self.clock)
         tokens = TokenTable()
-        tokens.replace([token_record(CHECKOUT_TOKEN, "checkout")])
+        tokens.replace([token_record(CHECKOUT_TOKEN, self.service)])
         gate = Gate(self.store, tokens, clock=self.clock, limit=self.limit)
         self.adapter = XdsAdapter(gate, self.reports)
         self.store.is_loaded = True
@@ -52,7 +53,7 @@ class Bench:
 
     def publish(self, sequence: int, **fields: Any) -> None:
         fields.setdefault("policy", complete({}))
-        self.store.swap(snapshot(sequence, **fields))
+        self.store.swap(snapshot(sequence, service=self.service, **fields))
 
     def ask(
         self, kind: str, version: str | None = None, *, node: Any = NODE, **fields: Any

@@ -114,6 +114,16 @@ def test_calls_have_routes_of_their_own(bench: Bench) -> None:
     assert resource["name"] == "prod/checkout/outbound"
 
 
+def test_a_service_that_is_called_outbound_has_inbound_routes_too() -> None:
+    bench = Bench(service="outbound")
+
+    answer = bench.ask("routes", resource_names=["prod/outbound"])
+
+    assert [host["name"] for host in json.loads(answer.body)["resources"][0]["virtual_hosts"]] == [
+        "service"
+    ]
+
+
 def test_only_the_resources_of_the_token_are_served(bench: Bench) -> None:
     found = refusal(bench, resource_names=["prod/payments"])
 

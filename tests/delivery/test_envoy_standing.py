@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from controlplane.delivery.hotpath.xds_nodes import REFUSED_AFTER, NodeTable
@@ -105,3 +108,53 @@ def test_of_too_many_nodes_the_longest_silent_is_forgotten() -> None:
     assert [offer(b"a"), offer(b"b"), offer(b"a"), offer(b"c")] == [True, True, False, True]
     assert offer(b"b") is True
     assert offer(b"c") is False
+
+
+def test_a_node_that_was_silent_for_long_is_forgotten_with_the_next_request_of_another() -> None:
+    table = NodeTable()
+
+    def offer(node: bytes, now_unix: float) -> bool:
+        _, is_new = table.take(
+            ("prod", "checkout"), node, "runtime", has=None, etag="7-0-a", kind="runtime",
+            now_unix=now_unix,
+        )  # fmt: skip
+        return is_new
+
+    assert [offer(b"a", 0.0), offer(b"b", 100.0), offer(b"a", 110.0)] == [True, True, False]
+    assert offer(b"c", 225.0) is True
+    assert [offer(b"a", 226.0), offer(b"b", 227.0)] == [False, True]
+
+
+def test_clusters_are_one_subscription_whatever_names_a_node_asks_for(bench: Bench) -> None:
+    for number in range(REFUSED_AFTER + 1):
+        bench.ask("clusters", "6-0-9f3c/clusters", resource_names=[f"{number}/outbound"])
+
+    assert ("rejected", "7-0-9f3c") in bench.marks()
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["7-0-9f3c/clusters", "7-0-9f3c", "7-0-9f3c/routes/routes", "7" * 200_000 + "/routes"],
+    ids=["another kind", "no kind", "two kinds", "endless"],
+)
+def test_a_version_that_is_none_of_ours_says_nothing(bench: Bench, version: str) -> None:
+    for _ in range(REFUSED_AFTER + 1):
+        bench.ask("routes", version)
+
+    assert bench.marks() == [("rejected", "7-0-9f3c")]
+
+
+def test_what_is_kept_of_a_node_does_not_grow_with_what_it_sends(bench: Bench) -> None:
+    bench.ask("clusters")
+    tracemalloc.start()
+    try:
+        for number in range(10):
+            bench.ask(
+                "clusters", "7" * 100_000, resource_names=[f"{number:01000}/outbound"] * 3
+            )  # fmt: skip
+        gc.collect()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept_bytes < 10_000

@@ -7,7 +7,8 @@ while it has the newest version. An answer is made once per step, kind and shape
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import orjson
 import structlog
@@ -29,7 +30,7 @@ from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.requests import Request, decode_body
 from controlplane.delivery.hotpath.store import Slot
 from controlplane.delivery.hotpath.xds_answers import KeptAnswers
-from controlplane.delivery.hotpath.xds_nodes import NodeTable, etag_in, version_of
+from controlplane.delivery.hotpath.xds_nodes import NodeTable, etag_in, own_version, version_of
 from controlplane.delivery.hotpath.xds_requests import Discovery, read_discovery
 from controlplane.policies.domain.schema import PolicyDocument
 
@@ -43,15 +44,20 @@ OUTBOUND = "/outbound"
 logger = structlog.get_logger(__name__)
 
 Make = Callable[[PolicyDocument, EnvoyNode, Sequence[str]], list[TypedMessage]]
+Shape = Callable[[EnvoyNode], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of resource: what it is called, its type, and how it is made for some names."""
+    """One kind of resource: what it is called, its type, and how it is made for some names.
+
+    `shape` is what of a node its resources depend on.
+    """
 
     name: str
     type_url: str
     make: Make
+    shape: Shape
 
 
 def _runtimes(
@@ -69,18 +75,30 @@ def _clusters(
 def _routes(document: PolicyDocument, node: EnvoyNode, names: Sequence[str]) -> list[TypedMessage]:
     return [
         outbound_routes(document, node, name)
-        if name.endswith(OUTBOUND)
+        if _is_outbound(name)
         else inbound_routes(document, node, name)
         for name in names
     ]
 
 
+def _is_outbound(name: str) -> bool:
+    return name.count("/") == 2  # a service may be called "outbound" itself
+
+
+def _names_of_clusters(node: EnvoyNode) -> object:
+    return node.inbound_cluster, [cluster.name for cluster in node.clusters]
+
+
+def _hosts_of_clusters(node: EnvoyNode) -> object:
+    return node
+
+
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("runtime", Runtime.type_url, _runtimes),
-        Kind("clusters", Cluster.type_url, _clusters),
-        Kind("routes", RouteConfiguration.type_url, _routes),
+        Kind("runtime", Runtime.type_url, _runtimes, _names_of_clusters),
+        Kind("clusters", Cluster.type_url, _clusters, _hosts_of_clusters),
+        Kind("routes", RouteConfiguration.type_url, _routes, _names_of_clusters),
     )
 }
 
@@ -112,20 +130,18 @@ class XdsAdapter:
         coding = request.header(b"content-encoding")
         body = decode_body(request.body, coding, max_bytes=MAX_BODY_BYTES)
         self._gate.charge(digest, len(body) // BYTES_PER_REQUEST)
-        asked = read_discovery(body, kind.type_url)
-        environment, service = grant.key
-        names = _check_names(asked.names, kind, environment, service)
-        slot = self._gate.open(grant, environment, service)
+        asked = _checked(read_discovery(body, kind.type_url), kind, *grant.key)
+        slot = self._gate.open(grant, *grant.key)
         lane = slot.lane(asked.node_id)
         etag = _etag_to_have(asked.version_info, lane)
         self._note(slot, etag, kind, asked)
         if asked.version_info == version_of(etag, kind.name):
             return with_age(_NOT_MODIFIED, self._gate)
-        return with_age(self._full(slot, lane, kind, asked.node, names), self._gate)
+        return with_age(self._full(slot, lane, kind, asked.node, asked.names), self._gate)
 
     def _note(self, slot: Slot, etag: str, kind: Kind, asked: Discovery) -> None:
         now_unix = self._gate.clock()
-        subscription = " ".join((kind.name, *(n for n in asked.names if n.endswith(OUTBOUND))))
+        subscription = " ".join((kind.name, *filter(_is_outbound, asked.names)))
         standing, is_new = self._nodes.take(
             slot.key,
             asked.node_id,
@@ -148,9 +164,11 @@ class XdsAdapter:
     def _full(
         self, slot: Slot, lane: Lane, kind: Kind, node: EnvoyNode, names: tuple[str, ...]
     ) -> Answer:
+        # A digest: what a node says of itself may be long, and is kept with the answer.
+        shape = sha256(orjson.dumps(kind.shape(node))).digest()
         answer = self._answers.get(
             slot.key,
-            (slot.key, lane.step.etag, kind.name, node, names),
+            (slot.key, lane.step.etag, kind.name, shape, names),
             lambda: self._make(slot, lane, kind, node, names),
         )
         if answer is None:
@@ -172,13 +190,15 @@ class XdsAdapter:
                 etag=lane.step.etag, problem=str(problem),
             )  # fmt: skip
             return None
-        body = orjson.dumps(
+        made = orjson.dumps(
             {
                 "version_info": version_of(lane.step.etag, kind.name),
                 "type_url": kind.type_url,
                 "resources": resources,
             }
         )
+        # It is kept, and orjson hands out its buffer, which is up to three times as long.
+        body = bytes(memoryview(made))
         return Answer(
             200,
             (
@@ -188,6 +208,18 @@ class XdsAdapter:
             ),
             body,
         )
+
+
+def _checked(asked: Discovery, kind: Kind, environment: str, service: str) -> Discovery:
+    """Return the request with the names and the version that a token for this service can have.
+
+    Both are kept for each node, so nothing of them may be what the client made up.
+    """
+    return replace(
+        asked,
+        names=_check_names(asked.names, kind, environment, service),
+        version_info=own_version(asked.version_info, kind.name),
+    )
 
 
 def _check_names(

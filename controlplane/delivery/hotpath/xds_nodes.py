@@ -18,12 +18,21 @@ FORGET_S = 120.0
 """A subscription that was not seen for so long is no longer one of the node's."""
 MAX_NODES_PER_SERVICE = 10_000
 
-_VERSION = re.compile(r"([\x21\x23-\x2e\x30-\x7e]{1,128})/[a-z-]+")
+_VERSION = re.compile(r"([\x21\x23-\x2e\x30-\x7e]{1,128})/([a-z]{1,16})")
 
 
 def version_of(etag: str, kind: str) -> str:
     """Return the version_info of one kind of resource: opaque to Envoy, unlike for each kind."""
     return f"{etag}/{kind}"
+
+
+def own_version(version_info: str | None, kind: str) -> str | None:
+    """Return a version_info that is ours and of this kind, as it is; None for any other.
+
+    What is none of ours says nothing, and is not kept: it may be of any length.
+    """
+    match = None if version_info is None else _VERSION.fullmatch(version_info)
+    return version_info if match is not None and match[2] == kind else None
 
 
 def etag_in(version_info: str) -> str | None:
@@ -59,6 +68,7 @@ class Standing:
 class Node:
     """One Envoy: its subscriptions by name, and its standing after its last request."""
 
+    seen_at_unix: float = 0.0
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     standing: Standing = field(default_factory=Standing)
 
@@ -66,8 +76,9 @@ class Node:
 class NodeTable:
     """The Envoys of each service, as many as MAX_NODES_PER_SERVICE; the longest silent go first.
 
-    A node that was forgotten is known again after its next requests: nothing is lost but the
-    count of what it was sent.
+    One that was silent for FORGET_S goes with the next request of another. A node that was
+    forgotten is known again after its next requests: nothing is lost but the count of what it was
+    sent.
     """
 
     def __init__(self, *, max_per_service: int = MAX_NODES_PER_SERVICE) -> None:
@@ -92,7 +103,7 @@ class NodeTable:
             has: the version_info it sent; None when it has none yet.
             etag: of the step in force, which it is to have.
         """
-        node = self._find(key, node_id)
+        node = self._find(key, node_id, now_unix)
         current = version_of(etag, kind)
         known = node.subscriptions.get(subscription)
         if known is None:
@@ -108,23 +119,28 @@ class NodeTable:
         node.standing = _judge(node, etag, now_unix)
         return node.standing, is_new
 
-    def _find(self, key: Key, node_id: bytes) -> Node:
+    def _find(self, key: Key, node_id: bytes, now_unix: float) -> Node:
         nodes = self._services.setdefault(key, OrderedDict())
         node = nodes.get(node_id)
         if node is None:
             node = nodes[node_id] = Node()
-            if len(nodes) > self._max_per_service:
-                nodes.popitem(last=False)
         nodes.move_to_end(node_id)
+        node.seen_at_unix = now_unix
+        while len(nodes) > self._max_per_service or _is_silent(
+            next(iter(nodes.values())), now_unix
+        ):
+            nodes.popitem(last=False)
         return node
+
+
+def _is_silent(seen: Node | Subscription, now_unix: float) -> bool:
+    return now_unix - seen.seen_at_unix > FORGET_S
 
 
 def _judge(node: Node, etag: str, now_unix: float) -> Standing:
     """Applied is what all subscriptions have; until they agree, what they agreed on before."""
     live = {
-        name: each
-        for name, each in node.subscriptions.items()
-        if now_unix - each.seen_at_unix <= FORGET_S
+        name: each for name, each in node.subscriptions.items() if not _is_silent(each, now_unix)
     }
     node.subscriptions = live
     refusing = sorted(name for name, each in live.items() if each.refuses(etag))
