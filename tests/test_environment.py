@@ -13,7 +13,6 @@ from controlplane.project.env import (
     VARIABLES,
     BadEnvironment,
     configuration_page,
-    database_settings,
     read_environment,
     secret_key,
 )
@@ -32,6 +31,8 @@ from controlplane.project.env import (
         ("TIDEGATE_PUBLIC_URL", "tidegate.test", "TIDEGATE_PUBLIC_URL must start with one of"),
         ("TIDEGATE_ALERTMANAGER_URL", "alerts:9093", "must be an http:// or https:// address"),
         ("TIDEGATE_ALERT_WEBHOOK_URL", "http://", "or empty for none"),
+        ("TIDEGATE_REDIS_URL", "redis://[::1", "TIDEGATE_REDIS_URL cannot be read as a URL"),
+        ("TIDEGATE_ALERT_WEBHOOK_URL", "http://[::1", "cannot be read as a URL"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_would_be_right(
@@ -73,12 +74,6 @@ def test_every_documented_variable_is_read() -> None:
     text = "".join(path.read_text() for path in source)
 
     assert [v.name for v in VARIABLES if text.count(f'"{v.name}"') < 2] == []
-
-
-def test_a_postgresql_url_becomes_database_settings() -> None:
-    found = database_settings("postgresql://tide:secret@db.internal:5433/gate")
-
-    assert (found["NAME"], found["HOST"], found["PORT"]) == ("gate", "db.internal", "5433")
 
 
 def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -10,26 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-
-SESSION: Mapping[str, int] = {
-    "statement_timeout": 15_000,  # milliseconds, as of the other timeouts
-    "idle_in_transaction_session_timeout": 10_000,
-    "tcp_keepalives_idle": 2,  # seconds, as the next
-    "tcp_keepalives_interval": 1,
-    "tcp_keepalives_count": 3,
-    "tcp_user_timeout": 5_000,
-}
-"""How soon PostgreSQL ends a session of ours that is lost, with the locks that it holds.
-
-Whoever publishes holds the lock on the sequence, and every other publication waits for it. A node
-whose wire is cut can let go of nothing, and PostgreSQL, left to its kernel, would keep the lock for
-two hours. Three probes without an answer end such a session after 5 s, and so does an answer that
-nobody received for that long. A node that is frozen answers probes: a transaction in which nothing
-is asked for 10 s ends for that. It must be longer than the longest that a transaction computes
-between two statements (0.7 s for a fleet default of a thousand services), and shorter than the 15 s
-for which another statement waits.
-"""
+from urllib.parse import SplitResult, urlsplit
 
 
 class BadEnvironment(SystemExit):
@@ -90,7 +71,8 @@ VARIABLES: tuple[Variable, ...] = (
         "TIDEGATE_DATABASE_URL",
         "sqlite:///<state dir>/db.sqlite3",
         "URL",
-        "`sqlite:///path` or `postgresql://user:password@host:port/name`.",
+        "`sqlite:///path` or `postgresql://user:password@host:port/name?sslmode=verify-full`; see "
+        "below.",
     ),
     Variable(
         "TIDEGATE_REDIS_URL",
@@ -227,47 +209,6 @@ def read_environment(values: Mapping[str, str] | None = None) -> Tidegate:
     )
 
 
-def database_settings(url: str) -> dict[str, object]:
-    """Return Django's DATABASES entry for a database URL.
-
-    SQLite takes its write lock when a transaction begins, so that two writers queue instead of
-    failing half-way, and uses a write-ahead log, so that readers never wait for a writer.
-    PostgreSQL and we give each other up within seconds when the other, or the way there, is dead
-    without a word: see `SESSION`.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": url.removeprefix("sqlite:///"),
-            "OPTIONS": {
-                "timeout": 10,
-                "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-            },
-        }
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": parts.path.lstrip("/"),
-        "USER": parts.username or "",
-        "PASSWORD": parts.password or "",
-        "HOST": parts.hostname or "",
-        "PORT": str(parts.port or ""),
-        "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {
-            "connect_timeout": 2,  # seconds; libpq takes no less
-            "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()),
-            # A network that swallows packets refuses nothing, and the kernel's own patience is a
-            # quarter of an hour. What was sent and not received for 1.5 s ends the connection, and
-            # so do 5 s (2, and three probes) without a sign of life while an answer is awaited.
-            "tcp_user_timeout": 1500,  # milliseconds
-            "keepalives_idle": 2,  # seconds, as the next two
-            "keepalives_interval": 1,
-            "keepalives_count": 3,
-        },
-    }
-
-
 def secret_key(path: Path, *, create: bool, variable: str = "TIDEGATE_SECRET_KEY_FILE") -> str:
     """Return a secret from its file, which `variable` names; make the file first if `create`.
 
@@ -297,16 +238,26 @@ def secret_key(path: Path, *, create: bool, variable: str = "TIDEGATE_SECRET_KEY
 
 def _url(env: Mapping[str, str], name: str, default: str, schemes: tuple[str, ...]) -> str:
     value = env.get(name) or default
-    if urlsplit(value).scheme not in schemes:
+    if _split(name, value).scheme not in schemes:
         raise BadEnvironment(f"{name} must start with one of: {', '.join(schemes)}")
     return value
 
 
 def _optional_url(env: Mapping[str, str], name: str) -> str:
     value = env.get(name, "").strip()
-    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
+    parts = _split(name, value)
+    if value and not (parts.scheme in ("http", "https") and parts.hostname):
         raise BadEnvironment(f"{name} must be an http:// or https:// address, or empty for none")
     return value
+
+
+def _split(name: str, value: str) -> SplitResult:
+    try:
+        return urlsplit(value)
+    except ValueError:  # whose text holds what may be a password
+        raise BadEnvironment(
+            f"{name} cannot be read as a URL; brackets stand around an IPv6 address only"
+        ) from None
 
 
 def _number(
@@ -351,7 +302,23 @@ def configuration_page() -> str:
         "`controlplane.project.settings.production` is for everything else, delivery nodes too: it "
         "does not start without its secrets, has no demo, and wants pages behind TLS "
         "(a proxy that sets `X-Forwarded-Proto`).\n\n"
-        "| variable | default | unit | meaning |\n| --- | --- | --- | --- |\n" + rows + "\n"
+        "| variable | default | unit | meaning |\n| --- | --- | --- | --- |\n" + rows + "\n\n"
+        "## The database's URL\n\n"
+        "For PostgreSQL, as its own client library, libpq, reads it:\n\n"
+        "- In the user, the password, the name, the host and the values of parameters, a character "
+        "that means something in a URL is written as `%` and two hexadecimal digits: `@` is `%40`, "
+        "`/` is `%2F`, `:` is `%3A`, `?` is `%3F`, `#` is `%23`, and `%` itself is `%25`. A "
+        "directory of Unix sockets is a host: `postgresql://tidegate@%2Fvar%2Frun%2Fpostgresql/"
+        "tidegate`.\n"
+        "- Several hosts are separated by commas, and tried in turn: "
+        "`postgresql://tidegate@db-1:5432,db-2:5432/tidegate?target_session_attrs=read-write`.\n"
+        "- Parameters are those of libpq, but for what stands before them: `sslmode`, "
+        "`sslrootcert`, `sslcert`, `sslkey`, `application_name`, `target_session_attrs`, "
+        "`passfile` and more. Any other stops the process, and so does one that is given twice. "
+        "What Tidegate sets itself (`connect_timeout`, "
+        "`tcp_user_timeout`, the `keepalives`) is replaced; `options` are added to Tidegate's, and "
+        "the last one of a name counts. Without `sslmode` libpq speaks TLS if the server does, and "
+        "verifies nothing.\n"
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from controlplane.project.env import database_settings, read_environment
+from controlplane.project.databases import database_settings
+from controlplane.project.env import read_environment
 
 BASE_DIR = Path(__file__).resolve().parents[3]
 TIDEGATE = read_environment()
