@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from controlplane.delivery.hotpath.xds_nodes import REFUSED_AFTER, NodeTable
-from tests.delivery.envoy_bench import Bench
+from tests.delivery.envoy_bench import NODE, Bench
 
 
 @pytest.fixture
@@ -28,6 +28,24 @@ def test_a_version_counts_as_applied_once_every_kind_has_it(bench: Bench) -> Non
         ("applied", "7-0-9f3c", 7)
     ]
     assert (note.instance_id, note.sdk) == ("checkout-1", "envoy/1.40.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("en\x00v\noy\x7f", "envoy/1.40.0"),
+        ("\u00e9nvoy\u202e", "nvoy/1.40.0"),
+        ("e" * 500, "e" * 120),
+    ],
+    ids=["control characters", "no ASCII", "long"],
+)
+def test_the_name_of_an_envoy_is_printable_whatever_it_sends(
+    bench: Bench, name: str, shown: str
+) -> None:
+    bench.ask("runtime", node={**NODE, "user_agent_name": name})
+
+    (note,) = bench.notes()
+    assert note.sdk == shown
 
 
 def test_a_kind_that_is_refused_is_reported_with_its_name(bench: Bench) -> None:

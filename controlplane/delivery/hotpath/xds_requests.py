@@ -15,6 +15,7 @@ MAX_NAMES_BYTES = 4096
 """How long the list of resource names may be: those of one token are two."""
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _NODE_ID = re.compile(r"[A-Za-z0-9._:~\-]{1,128}")
 
 
@@ -109,11 +110,11 @@ def _names(listed: msgspec.Raw) -> tuple[str, ...]:
 
 
 def _agent(node: _Node) -> str:
-    """Such as envoy/1.40.0."""
+    """Such as envoy/1.40.0: printable ASCII, as what a log, a page and any database can hold."""
     build = node.user_agent_build_version
     version = (build and build.version) or _Version()
     numbers = f"{version.major_number}.{version.minor_number}.{version.patch}"
-    return f"{node.user_agent_name}/{numbers}"[:MAX_SDK_CHARACTERS]
+    return _UNPRINTABLE.sub("", f"{node.user_agent_name}/{numbers}"[:MAX_SDK_CHARACTERS])
 
 
 def _malformed(problem: str, above: str = "") -> Refusal:

@@ -24,6 +24,7 @@ FLUSH_S = 0.25
 LOST_FLUSH_S = 1.0
 POSTPONED_S = 2.0
 BUSY_AGAIN_S = 0.05
+MOST_REFUSED = 16
 
 logger = structlog.get_logger(__name__)
 
@@ -51,13 +52,13 @@ class ReportWriter:
     async def flush(self) -> None:
         """Write the reports that are waiting, in batches.
 
-        A batch that the database cannot take now is kept; one that it refuses is dropped, or it
-        would stand in the way of every later one.
+        A batch that the database cannot take now is kept. What it refuses is dropped, or it would
+        stand in the way of every later one.
         """
         while len(self._reports):
             notes = self._reports.take()
             try:
-                answers = await self._thread.run(partial(write_reports, notes, self._known))
+                answers = await self._write(notes)
             except (OperationalError, InterfaceError) as error:
                 self._reports.give_back(notes)
                 self._say_lost(error)
@@ -65,16 +66,39 @@ class ReportWriter:
             except asyncio.CancelledError:
                 self._reports.give_back(notes)  # writing them twice changes nothing
                 raise
-            except DatabaseError as error:
-                FEED_FAILURES.labels("write").inc()
-                logger.error("reports.refused", error=str(error), count=len(notes))
-                continue
-            REPORTS_WRITTEN.inc(len(notes))
             if not self._is_written:
                 self._is_written = True
                 logger.info("reports.back")
             if answers and self._hints.is_connected:
                 await self._tell_of_answers(notes)
+
+    async def _write(self, notes: list[InstanceNote]) -> int:
+        """Write one batch; return how many answers to publications it holds.
+
+        A batch that is refused is written by halves, so that one note costs the others nothing:
+        batches hold those of many services. When more than MOST_REFUSED were found in it, the
+        rest is not worth the search.
+
+        Raises:
+            OperationalError, InterfaceError: the database is not there; part may be written.
+        """
+        answers = refused = 0
+        parts = [notes]
+        while parts:
+            part = parts.pop()
+            try:
+                answers += await self._thread.run(partial(write_reports, part, self._known))
+                REPORTS_WRITTEN.inc(len(part))
+            except (OperationalError, InterfaceError):
+                raise
+            except DatabaseError as error:
+                if len(part) > 1 and refused < MOST_REFUSED:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                refused += 1
+                _say_refused(part, error)
+        return answers
 
     async def _let_others_first(self) -> None:
         """Wait while those whom a publication woke are answered, for a while.
@@ -100,3 +124,12 @@ class ReportWriter:
         if self._is_written:
             logger.warning("reports.lost", error=str(error), waiting=len(self._reports))
         self._is_written = False
+
+
+def _say_refused(notes: list[InstanceNote], error: DatabaseError) -> None:
+    FEED_FAILURES.labels("write").inc()
+    first = notes[0]
+    logger.error(
+        "reports.refused", error=str(error), count=len(notes),
+        service=f"{first.environment}/{first.service}", instance=first.instance_id,
+    )  # fmt: skip
