@@ -75,7 +75,8 @@ def up() -> int:
 def run_tests() -> int:
     """Set up everything tests need, and run the whole suite: first what starts no processes.
 
-    The rest shares one running demo fleet, which would slow down all that is mixed with it.
+    That runs on several cores. The rest shares one running demo fleet, which would slow down all
+    that is mixed with it.
     Without Chromium the rest still runs; the result is then a failure that says what was left out.
     """
     machine = our_machine()
@@ -96,9 +97,12 @@ def run_tests() -> int:
         with_processes = "scenario and not browser"
     codes = [
         subprocess.call(
-            [str(python), "-m", "pytest", "-m", selection], cwd=ROOT, env=test_environment(machine)
+            [str(python), "-m", "pytest", *selection], cwd=ROOT, env=test_environment(machine)
         )
-        for selection in ("not scenario and not browser", with_processes)
+        for selection in (
+            ("-n", "auto", "--maxprocesses", "8", "-m", "not scenario and not browser"),
+            ("-m", with_processes),
+        )
     ]
     if missing:
         say(missing)
