@@ -255,6 +255,23 @@ async def test_connections_that_idle_make_room_and_those_that_are_held_do_not() 
             writer.close()
 
 
+async def test_a_connection_whose_token_is_revoked_is_a_stranger_s_again() -> None:
+    async with serving(limits=Limits(unproven=1)) as served:
+        reader, writer = await served.connect()
+        writer.write(KNOWN.encode())
+        await read_answer(reader)
+        served.plane.tokens.replace([])
+        writer.write(KNOWN.encode())
+        assert (await read_answer(reader))[0] == 401
+
+        _, newcomer = await served.connect()
+
+        assert await reader.read() == b""
+        assert served.wire.end_counts == {"evicted": 1}
+        for each in (writer, newcomer):
+            each.close()
+
+
 async def test_a_full_house_is_searched_once_in_a_tenth_of_a_second() -> None:
     async with serving(limits=Limits(connections=1)) as served:
         _, writer = await served.connect()

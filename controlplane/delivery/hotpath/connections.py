@@ -151,9 +151,7 @@ class Wire:
             return come_back(
                 503, "too-many-connections", "no more connections here", after_s=1, spread_s=9
             )
-        self._unproven[connection] = None
-        if len(self._unproven) > self.limits.unproven:
-            _evict_first(self._unproven)
+        self.doubt(connection)
         return None
 
     def put_off(self, connection: PutOff) -> bool:
@@ -180,6 +178,12 @@ class Wire:
     def trust(self, connection: Connection) -> None:
         """Note that a connection has shown a valid token."""
         self._unproven.pop(connection, None)
+
+    def doubt(self, connection: Connection) -> None:
+        """Note that a connection has shown no valid token yet, or none any more."""
+        self._unproven[connection] = None
+        if len(self._unproven) > self.limits.unproven:
+            _evict_first(self._unproven)
 
     def learn(self, raw: bytes, poll: Poll) -> None:
         """Recognise the bytes of a valid short poll from now on, on whatever connection they come.

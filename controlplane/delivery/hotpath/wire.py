@@ -335,10 +335,13 @@ class WireConnection(asyncio.Protocol):
         self._conclude(outcome, is_head=request.method == "HEAD")
 
     def _conclude(self, outcome: Answer | Held, *, is_head: bool = False) -> None:
-        if isinstance(outcome, Answer):
-            self._send(outcome, is_head=is_head)
-        else:
+        if not isinstance(outcome, Answer):
             self._held = outcome
+            return
+        if outcome.status == 401 and self._is_proven:  # its token was revoked, or it shows another
+            self._is_proven = False
+            self._wire.doubt(self)
+        self._send(outcome, is_head=is_head)
 
     def _send(self, answer: Answer, *, is_head: bool = False) -> None:
         wire = self._wire
