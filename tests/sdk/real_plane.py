@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,15 +13,21 @@ from tests.sdk.following import publication
 
 
 class RealPlane:
-    """Serves one publication; `instances` are those that asked, with what they applied last."""
+    """Serves one publication; `instances` are those that asked, with what they applied last.
+
+    `rejections` are what they said they could not apply.
+    """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.body = _body(7)
+        self.sign: Callable[[bytes], str] | None = None
+        self.keys: dict[str, Any] | None = None  # the list of signing keys; None is a 404
         self.streams_open = 0
         self.takes_streams = True
         self.is_stopping = False
         self.instances: dict[str, str | None] = {}
+        self.rejections: dict[str, str | None] = {}
         self.url = ""
 
     @property
@@ -42,10 +48,23 @@ class RealPlane:
             )
         assert is_applied, f"{instance} said {self.instances.get(instance)}"
 
-    def note(self, instance: str, applied: str | None) -> None:
+    def wait_until_rejected(self, instance: str, sequence: int, within_s: float = 30.0) -> None:
+        """Wait for a poll in which this instance says that it cannot enforce this publication."""
+        wanted = f'"{sequence}-0-aa"'
+        with self.changed:
+            is_rejected = self.changed.wait_for(
+                lambda: (self.rejections.get(instance) or "").startswith(wanted), within_s
+            )
+        assert is_rejected, f"{instance} said {self.rejections.get(instance)}"
+
+    def note(self, instance: str, applied: str | None, rejected: str | None) -> None:
         with self.changed:
             self.instances[instance] = applied
+            self.rejections[instance] = rejected
             self.changed.notify_all()
+
+    def signature_of(self, body: bytes) -> str | None:
+        return None if self.sign is None else self.sign(body)
 
 
 def _body(sequence: int, shed_level: int = 0) -> dict[str, Any]:
@@ -58,10 +77,18 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path == "/config/v1/keys":
+            keys = self.plane.keys
+            self._answer(404 if keys is None else 200, json.dumps(keys).encode())
+            return
         if self.headers["Accept"] == "text/event-stream":
             self._stream() if self.plane.takes_streams else self._answer(406, b"{}")
             return
-        self.plane.note(self.headers["Tidegate-Instance"], self.headers["Tidegate-Applied"])
+        self.plane.note(
+            self.headers["Tidegate-Instance"],
+            self.headers["Tidegate-Applied"],
+            self.headers["Tidegate-Rejected"],
+        )
         known = self.headers.get("If-None-Match", "")
         wait_s = float(self.headers.get("Prefer", "wait=0").removeprefix("wait="))
         with self.plane.changed:
@@ -74,6 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes, etag: str = "") -> None:
         self.send_response(status)
         self.send_header("ETag", etag)
+        signature = self.plane.signature_of(body) if body else None
+        if signature is not None:
+            self.send_header("Tidegate-Signature", signature)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -94,7 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
                     plane.changed.wait(1.0)
                 has_news = plane.body["sequence"] > sent
                 sent, body = plane.body["sequence"], json.dumps(plane.body)
-            event = f"event: config\nid: {sent}\ndata: {body}\n\n" if has_news else ": beat\n\n"
+            signature = plane.signature_of(body.encode())
+            signed = "" if signature is None else f"signature: {signature}\n"
+            news = f"event: config\nid: {sent}\n{signed}data: {body}\n\n"
+            event = news if has_news else ": beat\n\n"
             try:
                 self.wfile.write(event.encode())
             except OSError:

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.sdk.real_plane import RealPlane, real_plane
+from tests.sdk.signing import SigningKey, key_list
 from tidegate import (
     SAFE_DEFAULTS,
     Policy,
@@ -26,11 +27,19 @@ from tidegate import (
     sync_http_client,
 )
 
+FIRST, SECOND = SigningKey(1), SigningKey(2)
+
 
 @pytest.fixture
 def plane() -> Iterator[RealPlane]:
     with real_plane() as plane:
         yield plane
+
+
+def rotate(plane: RealPlane) -> None:
+    """Sign by a key that only the list brings, endorsed by the first one, as after a rotation."""
+    plane.sign = SECOND.sign
+    plane.keys = key_list(FIRST.listed(), SECOND.listed(FIRST))
 
 
 def client_of(plane: RealPlane, state_dir: Path | None = None, **options: Any) -> SyncPolicyClient:
@@ -88,6 +97,30 @@ def test_stopping_ends_the_thread_and_its_stream_and_keeps_the_policy(plane: Rea
     assert (level(client), client.instance_id) == (2, "web-1")
     with plane.changed:
         assert plane.changed.wait_for(lambda: plane.streams_open == 0, 10)
+
+
+@pytest.mark.parametrize("pin", [FIRST.kid, FIRST.jwk], ids=["thumbprint", "key"])
+def test_a_policy_whose_key_came_by_the_list_stays_in_force_after_a_stop(
+    plane: RealPlane, tmp_path: Path, pin: Any
+) -> None:
+    rotate(plane)
+    told: list[int] = []
+    client = client_of(
+        plane,
+        state_dir=tmp_path,
+        pinned_keys=[pin],
+        on_change=[lambda policy: told.append(policy.inbound.shedding.level)],
+    )
+    plane.publish(8, shed_level=2)
+    client.start(first_answer_s=60)
+    plane.wait_until_applied("web-1", 8)
+
+    client.stop()
+
+    assert (level(client), client.sequence, client.applied) == (2, 8, "8-0-aa")
+    assert (client.etag, client.signature_failures) == ("8-0-aa", 0)
+    assert client.age_s is not None
+    assert told == [2]
 
 
 def test_it_can_be_started_again(plane: RealPlane) -> None:
@@ -175,9 +208,10 @@ FORKING = """
 import os, sys, threading
 import tidegate
 
-url, state_dir = sys.argv[1:]
+url, state_dir, *pins = sys.argv[1:]
 client = tidegate.SyncPolicyClient(
-    url, "prod", "checkout", "tgs_x", instance_id="web", state_dir=state_dir
+    url, "prod", "checkout", "tgs_x", instance_id="web", state_dir=state_dir,
+    pinned_keys=pins or None,
 )
 guarded = tidegate.TidegateWsgiMiddleware(lambda environ, start_response: [], client)
 client.start(first_answer_s=60)
@@ -189,6 +223,7 @@ for _ in range(3):
     if child == 0:
         # The policy is in force from the first moment on; then the child follows by itself.
         assert client.sequence == 7 and client.is_running, client.sequence
+        assert client.applied == "7-0-aa" and client.age_s is not None, client.applied
         assert client.instance_id == f"web-{os.getpid()}", client.instance_id
         break
     children.append(child)
@@ -207,10 +242,13 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
 """
 
 
+@pytest.mark.parametrize("pins", [[], [FIRST.kid]], ids=["unverified", "by a thumbprint"])
 def test_forked_children_follow_by_themselves_with_an_identity_of_their_own(
-    plane: RealPlane, tmp_path: Path
+    plane: RealPlane, tmp_path: Path, pins: list[str]
 ) -> None:
-    command = [sys.executable, "-c", FORKING, plane.url, str(tmp_path)]
+    if pins:
+        rotate(plane)
+    command = [sys.executable, "-c", FORKING, plane.url, str(tmp_path), *pins]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=environment

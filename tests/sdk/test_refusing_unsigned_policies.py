@@ -272,6 +272,58 @@ async def test_a_key_that_is_announced_later_is_kept_with_the_policy_of_before(
     assert follower.client.etag == "7-0-aa"
 
 
+async def test_who_goes_on_from_another_client_believes_and_enforces_what_that_one_did(
+    tmp_path: Path,
+) -> None:
+    before = Follower(tmp_path, pinned_keys=[FIRST.kid])
+    before.control_plane.keys = key_list(FIRST.listed(), SECOND.listed(FIRST))
+    await before.poll(signed(publication(7, shed_level=1), SECOND))
+    after = Follower(tmp_path, clock=before.clock, pinned_keys=[FIRST.kid])
+
+    after.client.take_over(before.client.hand_over())
+
+    before.clock.advance(20)
+    assert (after.level, after.client.sequence, after.client.age_s) == (1, 7, 20)
+    assert (after.client.applied, after.client.etag) == ("7-0-aa", "7-0-aa")
+    assert after.levels == []  # its subscribers obey it already
+    await after.poll(signed(publication(8, shed_level=2), SECOND))
+    assert (after.levels, after.client.etag) == ([2], "8-0-aa")
+    assert after.control_plane.polls[0]["if-none-match"] == '"7-0-aa"'
+    assert after.control_plane.keys is None  # it needed no list of them
+
+
+async def test_what_is_on_disk_takes_nothing_from_who_knows_more(tmp_path: Path) -> None:
+    before = Follower(tmp_path, pinned_keys=[FIRST.kid])
+    before.control_plane.keys = key_list(FIRST.listed())
+    await before.poll(signed(publication(7, shed_level=1)))
+    before.clock.advance(600)
+    before.control_plane.keys = key_list(FIRST.listed(), SECOND.listed(FIRST))
+    blocked = Follower(tmp_path / "prod.checkout.json" / "x", clock=before.clock,
+                       pinned_keys=[FIRST.kid])  # fmt: skip
+    blocked.control_plane.keys = before.control_plane.keys
+    await blocked.poll(signed(publication(8, shed_level=2), SECOND))
+
+    after = Follower(tmp_path, clock=before.clock, pinned_keys=[FIRST.kid])
+    after.client.take_over(blocked.client.hand_over())
+    after.client.load()
+
+    assert (after.level, after.client.etag, after.client.age_s) == (2, None, 0)
+    await after.poll(signed(publication(8, shed_level=2), SECOND))
+    assert (after.client.etag, after.client.rejected) == ("8-0-aa", None)
+    assert after.control_plane.keys is None
+
+
+async def test_a_copy_on_disk_of_what_is_in_force_makes_it_no_older(tmp_path: Path) -> None:
+    follower = verifier(tmp_path)
+    await follower.poll(signed(publication(7, shed_level=1)))
+    follower.clock.advance(30)
+    await follower.poll(unchanged())
+
+    follower.client.load()
+
+    assert (follower.client.age_s, follower.client.etag, follower.levels) == (0, "7-0-aa", [1])
+
+
 async def test_without_pinned_keys_it_is_said_once_that_nothing_is_verified(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tidegate.clock import MAX_SILENT_SKEW_S, ServerClock
 from tidegate.disk_copy import DiskCopy
 from tidegate.errors import PolicyRejected
-from tidegate.in_force import InForce
-from tidegate.key_ring import KeyRing
-from tidegate.publication import SCHEMA, Publication, parse_body, parse_etag, parse_publication
+from tidegate.in_force import Enforced, InForce
+from tidegate.key_ring import Beliefs, KeyRing
+from tidegate.publication import (
+    SCHEMA,
+    Delivery,
+    Publication,
+    parse_body,
+    parse_etag,
+    parse_publication,
+)
 from tidegate.series import Count
 from tidegate.signatures import SignatureRejected, parse_signature
 from tidegate.store import StoredPublication
@@ -34,12 +41,18 @@ LOOK_AT_CLOCK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A body as it came. Without an `etag` (an event of a stream) the body's own counts."""
+class Handover:
+    """What a client leaves to the one that goes on in its place: verified, applied and stored.
 
-    body: bytes
+    `etag` is None when it was not stored, `beliefs` when nothing is verified.
+    """
+
+    instance: str
+    enforced: Enforced
+    beliefs: Beliefs | None
     etag: str | None
-    signature: str | None
+    confirmed_at_s: float | None
+    skew_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +106,6 @@ class Adoption:
         self._taking = asyncio.Lock()
         self._lower_since_s: float | None = None
         self._is_skewed = False
-        self.kept: Delivery | None = None  # what is in force, as it came
-        self._cohort = ""
         self.etag: str | None = None
         self.rejection: Rejection | None = None
         self.confirmed_at_s: float | None = None
@@ -137,49 +148,76 @@ class Adoption:
             self._lower_since_s = None
 
     def load(self) -> None:
-        """Put in force what the disk says for now; nothing when there is no usable copy."""
+        """Put in force what the disk says for now; nothing when there is no usable copy.
+
+        Where a policy is in force already, only a newer one counts.
+        """
         if self._disk is None:
             return
+        above = None if self._in_force.now.is_borrowed else self._in_force.sequence
         for path, stored in self._disk.own():
-            self._load_copy(path, stored)
+            self._load_copy(path, stored, above)
         if self._in_force.publication is None:
             for path, stored in self._disk.borrowed():
-                self._load_copy(path, stored, is_borrowed=True)
+                self._load_copy(path, stored, above, is_borrowed=True)
 
-    def succeed(
-        self, kept: Delivery | None, confirmed_at_s: float | None, *, is_other: bool
-    ) -> None:
-        """Put in force what a client had that nobody runs any more, of this instance or another."""
-        if kept is None:
-            return
-        try:
-            publication = self._open(kept)
-            self._adopt(kept, publication, is_borrowed=is_other and bool(publication.cohort))
-        except PolicyRejected as problem:
-            log.warning("the policy in force before is not usable: %s", problem)
-            return
-        self.confirmed_at_s = confirmed_at_s
+    def hand_over(self) -> Handover:
+        """What another client needs to go on from here."""
+        return Handover(
+            self._instance,
+            self._in_force.now,
+            None if self._ring is None else self._ring.beliefs,
+            self.etag,
+            self.confirmed_at_s,
+            self._clock.skew_s,
+        )
+
+    def take_over(self, left: Handover) -> None:
+        """Go on from what a client of the same service left, with its pins and its subscribers.
+
+        Nothing is verified or applied again: the keys that vouched for it may be known to the
+        predecessor alone, and whoever obeys it may be locked by a thread that is no more.
+        """
+        enforced, publication = left.enforced, left.enforced.publication
+        # What is for a part of the instances may not be for this one: it asks as if it had none.
+        is_foreign = (
+            left.instance != self._instance and publication is not None and publication.cohort != ""
+        )
+        self._clock.remember_skew(left.skew_s)
+        if self._ring is not None and left.beliefs is not None:
+            self._ring.beliefs = left.beliefs
+        self._in_force.take_over(replace(enforced, is_borrowed=enforced.is_borrowed or is_foreign))
+        self.etag = None if is_foreign else left.etag
+        self.confirmed_at_s = left.confirmed_at_s
 
     def _load_copy(
-        self, path: Path, stored: StoredPublication, *, is_borrowed: bool = False
+        self,
+        path: Path,
+        stored: StoredPublication,
+        above: int | None,
+        *,
+        is_borrowed: bool = False,
     ) -> None:
-        self._clock.remember_skew(stored.skew_s)
+        believed = None if self._ring is None else self._ring.beliefs
         try:
             if self._ring is not None:
                 self._ring.learn({"keys": stored.keys})
             delivery = Delivery(stored.body, stored.etag, stored.signature)
             publication = self._open(delivery)
-            if self._in_force.is_above(publication):
+            is_news = above is None or publication.sequence > above
+            if is_news and not self._in_force.is_above(publication):
+                self._clock.remember_skew(stored.skew_s)
+                self._adopt(delivery, publication, is_borrowed=is_borrowed)
+                self.confirmed_at_s = stored.saved_at_unix_s
+                # What was meant for others is no answer to this one: it asks as if it had none.
+                self.etag = None if is_borrowed else self._in_force.etag
                 return
-            self._adopt(delivery, publication, is_borrowed=is_borrowed)
         except PolicyRejected as problem:
             log.warning("the policy stored in %s is not usable: %s", path, problem)
             if self._disk is not None:
                 self._disk.distrust(path)
-            return
-        self.confirmed_at_s = stored.saved_at_unix_s
-        # What was meant for others is no answer to this instance: it asks as if it had none.
-        self.etag = None if is_borrowed else self._in_force.etag
+        if self._ring is not None and believed is not None:
+            self._ring.beliefs = believed  # what is in force may need keys that are newer
 
     def follow_schedule(self) -> float:
         """Apply the step whose time has come; returns the seconds until the next look."""
@@ -250,9 +288,10 @@ class Adoption:
             log.warning("the control plane's list of signing keys is not usable: %s", problem)
             return
         async with self._taking:
-            if not has_changed or self.kept is None:
+            delivery = self._in_force.now.delivery
+            if not has_changed or delivery is None:
                 return
-            if self.unknown_key(self.kept) is not None:
+            if self.unknown_key(delivery) is not None:
                 self.etag = None
             elif self.etag is not None:
                 await self._save()
@@ -293,9 +332,8 @@ class Adoption:
     def _adopt(
         self, delivery: Delivery, publication: Publication, *, is_borrowed: bool = False
     ) -> None:
-        self._in_force.adopt(publication, self._clock.now_s(), is_borrowed=is_borrowed)
-        self._cohort = publication.cohort
-        self.kept = Delivery(delivery.body, publication.steps[0].etag, delivery.signature)
+        kept = replace(delivery, etag=publication.steps[0].etag)
+        self._in_force.adopt(publication, kept, self._clock.now_s(), is_borrowed=is_borrowed)
         self._lower_since_s = None
         self.clock_learned.set()
 
@@ -309,8 +347,9 @@ class Adoption:
         return now_s - self._lower_since_s < LAG_S
 
     async def _save(self) -> bool:
-        kept, ring, disk = self.kept, self._ring, self._disk
-        if disk is None or kept is None:
+        now, ring, disk = self._in_force.now, self._ring, self._disk
+        kept, publication = now.delivery, now.publication
+        if disk is None or kept is None or publication is None:
             return True
         copy = StoredPublication(
             kept.etag or "",
@@ -322,7 +361,7 @@ class Adoption:
             self._instance,
         )
         try:
-            await self._in_thread(partial(disk.save, copy, self._cohort))
+            await self._in_thread(partial(disk.save, copy, publication.cohort))
         except OSError as problem:
             # Enforced all the same; the ETag stays, so the next answer brings it again.
             log.warning("the policy could not be stored: %s", problem)

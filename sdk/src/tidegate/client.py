@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from tidegate.adoption import Adoption, Delivery, InThread
+from tidegate.adoption import Adoption, Handover, InThread
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
 from tidegate.control_plane import ControlPlane, Token
 from tidegate.disk_copy import DiskCopy
@@ -167,16 +167,6 @@ class PolicyClient:
         return self._adoption.signature_failures
 
     @property
-    def kept(self) -> Delivery | None:
-        """What is in force, as it was delivered; None while on `SAFE_DEFAULTS`."""
-        return self._adoption.kept
-
-    @property
-    def confirmed_at_s(self) -> float | None:
-        """When the control plane last confirmed the policy, by its own clock."""
-        return self._adoption.confirmed_at_s
-
-    @property
     def age_s(self) -> float | None:
         """Seconds since the control plane last confirmed the policy; None when it never did."""
         confirmed_at_s = self._adoption.confirmed_at_s
@@ -229,15 +219,17 @@ class PolicyClient:
         """Put in force what the disk copy says for now; nothing when there is no usable copy."""
         self._adoption.load()
 
-    def succeed(self, predecessor: PolicyClient) -> None:
-        """Go on from where a client of the same service is that nobody runs any more.
+    def hand_over(self) -> Handover:
+        """What another client needs to go on from where this one is."""
+        return self._adoption.hand_over()
 
-        What it has in force is verified and applied here too. A predecessor that never had a
-        policy, or none that is newer than what is in force, changes nothing.
+    def take_over(self, left: Handover) -> None:
+        """Go on from where a client is that nobody runs any more.
+
+        It had the same service, pinned keys and subscribers: what it left was verified by these
+        keys and is obeyed by these subscribers, so neither happens again.
         """
-        self._clock.remember_skew(predecessor.skew_s)
-        is_other = predecessor.instance_id != self.instance_id
-        self._adoption.succeed(predecessor.kept, predecessor.confirmed_at_s, is_other=is_other)
+        self._adoption.take_over(left)
 
     def follow_schedule(self) -> float:
         """Apply the step whose time has come; returns the seconds until the next look."""

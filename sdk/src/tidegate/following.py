@@ -13,12 +13,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tidegate.adoption import Adoption, Delivery, Unreadable
+from tidegate.adoption import Adoption, Unreadable
 from tidegate.clock import Clock
 from tidegate.control_plane import Answer, ControlPlane, Said, StreamUnsupported, Unavailable
 from tidegate.in_force import InForce
 from tidegate.ladder import ConfigTransport, Ladder
-from tidegate.publication import PollAdvice
+from tidegate.publication import Delivery, PollAdvice
 from tidegate.sse import Event
 from tidegate.streams import HEARTBEAT_S, PolicyStream, StreamEnded
 

@@ -6,14 +6,30 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
 from tidegate.errors import PolicyRejected
 from tidegate.policy import SAFE_DEFAULTS, Policy
-from tidegate.publication import Publication
+from tidegate.publication import Delivery, Publication, Step
 
 log = logging.getLogger("tidegate")
 
 Subscriber = Callable[[Policy], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """What is in force at one moment, and what it came as.
+
+    It is replaced whole, by one reference: whoever looks from another thread, or is forked in
+    the middle of a change, never sees the policy of one publication with the tag of another.
+    """
+
+    policy: Policy = SAFE_DEFAULTS
+    etag: str | None = None
+    publication: Publication | None = None
+    delivery: Delivery | None = None
+    is_borrowed: bool = False  # it was meant for other instances
 
 
 class InForce:
@@ -29,16 +45,29 @@ class InForce:
         switching: AbstractContextManager[object] | None = None,
     ) -> None:
         self._switching = contextlib.nullcontext() if switching is None else switching
-        self.policy = SAFE_DEFAULTS
-        self.publication: Publication | None = None
-        self.etag: str | None = None
-        self._is_borrowed = False
         self._subscribers = list(subscribers)
+        self.now = Enforced()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.now.policy
+
+    @property
+    def etag(self) -> str | None:
+        """The tag of the policy in force; None while on `SAFE_DEFAULTS`."""
+        return self.now.etag
+
+    @property
+    def publication(self) -> Publication | None:
+        """The publication in force; None while on `SAFE_DEFAULTS`."""
+        return self.now.publication
 
     @property
     def sequence(self) -> int | None:
-        """The publication in force; None while on `SAFE_DEFAULTS`."""
-        return None if self.publication is None else self.publication.sequence
+        """The sequence of the publication in force; None while on `SAFE_DEFAULTS`."""
+        publication = self.now.publication
+        return None if publication is None else publication.sequence
 
     def subscribe(self, apply: Subscriber) -> None:
         """Have `apply` called with each new policy."""
@@ -48,16 +77,22 @@ class InForce:
         """Whether what is in force is newer, and was meant for this instance."""
         return (
             self.sequence is not None
-            and not self._is_borrowed
+            and not self.now.is_borrowed
             and (publication.sequence < self.sequence)
         )
 
     def adopt(
-        self, publication: Publication, now_unix_s: float, *, is_borrowed: bool = False
+        self,
+        publication: Publication,
+        delivery: Delivery,
+        now_unix_s: float,
+        *,
+        is_borrowed: bool = False,
     ) -> None:
         """Put a publication in force, at the step that this time (server's clock) is in.
 
         Args:
+            delivery: what it came as.
             is_borrowed: it was meant for other instances, and any that is for this one replaces
                 it, whatever its sequence.
 
@@ -68,9 +103,8 @@ class InForce:
         if self.is_above(publication):
             reason = f"{publication.sequence} is lower than {self.sequence}, which is in force"
             raise PolicyRejected("sequence", reason)
-        self._switch(publication, now_unix_s)
-        self.publication = publication
-        self._is_borrowed = is_borrowed
+        step = publication.step_at(now_unix_s)
+        self._switch(Enforced(step.policy, step.etag, publication, delivery, is_borrowed), step)
 
     def advance(self, now_unix_s: float) -> None:
         """Switch to the scheduled step whose time has come; usually there is none.
@@ -78,19 +112,26 @@ class InForce:
         Raises:
             PolicyRejected: a subscriber cannot obey it; the old one stays.
         """
-        if self.publication is not None:
-            self._switch(self.publication, now_unix_s)
-
-    def _switch(self, publication: Publication, now_unix_s: float) -> None:
-        step = publication.step_at(now_unix_s)
-        if step.etag == self.etag:
+        now = self.now
+        if now.publication is None:
             return
+        step = now.publication.step_at(now_unix_s)
+        if step.etag != now.etag:
+            self._switch(replace(now, policy=step.policy, etag=step.etag), step)
+
+    def take_over(self, enforced: Enforced) -> None:
+        """Go on with what the same subscribers were told already, and obey."""
+        self.now = enforced
+
+    def _switch(self, wanted: Enforced, step: Step) -> None:
         with self._switching:
+            if step.etag == self.etag:
+                self.now = replace(wanted, policy=self.policy)  # which the subscribers obey
+                return
             self._tell(step.policy)
-            self.policy = step.policy
-            self.etag = step.etag
+            self.now = wanted
         why = f" ({step.reason})" if step.reason else ""
-        log.info("policy %s in force, sequence %d%s", step.etag, publication.sequence, why)
+        log.info("policy %s in force, sequence %s%s", step.etag, self.sequence, why)
 
     def _tell(self, policy: Policy) -> None:
         for index, apply in enumerate(self._subscribers):

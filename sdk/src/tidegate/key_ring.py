@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from tidegate.errors import PolicyRejected, VerificationUnavailable
@@ -28,6 +29,25 @@ PinnedKey = str | Mapping[str, object]
 MAX_LISTED_KEYS = 256
 MAX_ENDORSEMENTS = 16
 
+Listed = tuple[PublicKey, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """The keys believed at one moment; replaced whole, for whoever looks from another thread.
+
+    `pinned` holds None for a key of which only the thumbprint is known; `entries` are what the
+    list said of the keys believed.
+    """
+
+    pinned: Mapping[str, PublicKey | None]
+    adopted: Mapping[str, PublicKey]
+    entries: Mapping[str, Mapping[str, object]]
+
+    def key(self, kid: str) -> PublicKey | None:
+        """The key of this name; None when it is not believed, or not at hand."""
+        return self.pinned.get(kid) or self.adopted.get(kid)
+
 
 class KeyRing:
     """Verifies bodies, and learns keys from the control plane's list.
@@ -45,27 +65,26 @@ class KeyRing:
             raise VerificationUnavailable
         if isinstance(pinned, str | Mapping):
             raise ValueError("pinned_keys: expected a list, even of one key")
-        self._pinned: dict[str, PublicKey | None] = {}  # None until the list brings the key
+        keys: dict[str, PublicKey | None] = {}
         for index, key in enumerate(pinned):
-            self._pin(key, f"pinned_keys[{index}]")
-        if not self._pinned:
+            _pin(keys, key, f"pinned_keys[{index}]")
+        if not keys:
             raise ValueError("pinned_keys: expected at least one key; None turns verifying off")
-        self._adopted: dict[str, PublicKey] = {}
-        self._entries: dict[str, Mapping[str, object]] = {}
+        self.beliefs = Beliefs(keys, {}, {})
 
     @property
     def adopted(self) -> frozenset[str]:
         """The keys that are believed because a pinned one vouches for them."""
-        return frozenset(self._adopted)
+        return frozenset(self.beliefs.adopted)
 
     @property
     def entries(self) -> tuple[Mapping[str, object], ...]:
         """What the list said of the keys believed, endorsements included: to learn from again."""
-        return tuple(self._entries.values())
+        return tuple(self.beliefs.entries.values())
 
     def knows(self, kid: str) -> bool:
         """Whether this key is believed, and at hand."""
-        return self._key(kid) is not None
+        return self.beliefs.key(kid) is not None
 
     def verify(self, body: bytes, signature: str | None) -> None:
         """Check that a believed key signed exactly these bytes.
@@ -76,7 +95,7 @@ class KeyRing:
         if not signature:
             raise SignatureRejected("missing, and this client verifies")
         read = parse_signature(signature)
-        key = self._key(read.kid)
+        key = self.beliefs.key(read.kid)
         if key is None:
             raise SignatureRejected(f"key {read.kid} is not trusted")
         if not key.verify(read, body):
@@ -90,55 +109,67 @@ class KeyRing:
         Raises:
             PolicyRejected: this is no list of keys; nothing changed.
         """
-        before = (self.entries, self.adopted)
-        listed = _listed_keys(document)
-        entries = {kid: entry for kid, entry in self._entries.items() if kid in self._pinned}
-        for kid, (key, entry) in listed.items():
-            if kid in self._pinned:
-                self._pinned[kid] = key
-                entries[kid] = entry
-        self._adopted = {}
-        while True:
-            found = [kid for kid in listed if not self.knows(kid) and self._is_vouched(listed[kid])]
-            if not found:
-                break
-            for kid in found:
-                self._adopted[kid], entries[kid] = listed[kid]
-        self._entries = entries
-        self._tell_changes(before[1])
-        return (self.entries, self.adopted) != before
-
-    def _pin(self, key: PinnedKey, name: str) -> None:
-        if isinstance(key, str):
-            if not is_thumbprint(key):
-                raise ValueError(f"{name}: expected a JWK or the thumbprint of one, not {key!r}")
-            self._pinned.setdefault(key, None)
-            return
-        try:
-            parsed = key_of_jwk(key)
-        except ValueError as problem:
-            raise ValueError(f"{name}: {problem}") from None
-        self._pinned[parsed.kid] = parsed
-
-    def _key(self, kid: str) -> PublicKey | None:
-        return self._pinned.get(kid) or self._adopted.get(kid)
-
-    def _is_vouched(self, candidate: tuple[PublicKey, Mapping[str, object]]) -> bool:
-        key, entry = candidate
-        for signature in _endorsements(entry):
-            endorser = self._key(signature.kid)
-            if endorser is not None and endorser.verify(signature, canonical_jwk(key.x)):
-                return True
-        return False
-
-    def _tell_changes(self, before: frozenset[str]) -> None:
-        for kid in sorted(self.adopted - before):
-            log.info("signing key %s is trusted: a trusted key endorses it", kid)
-        for kid in sorted(before - self.adopted):
-            log.warning("signing key %s is no longer trusted: it is not in the list", kid)
+        before, believed = self.beliefs, _believed(self.beliefs, _listed_keys(document))
+        self.beliefs = believed
+        _tell_changes(frozenset(before.adopted), frozenset(believed.adopted))
+        return believed.entries != before.entries
 
 
-def _listed_keys(document: object) -> dict[str, tuple[PublicKey, Mapping[str, object]]]:
+def _pin(keys: dict[str, PublicKey | None], key: PinnedKey, name: str) -> None:
+    """Add a pin to `keys`.
+
+    Raises:
+        ValueError: it is none; `name` says which.
+    """
+    if isinstance(key, str):
+        if not is_thumbprint(key):
+            raise ValueError(f"{name}: expected a JWK or the thumbprint of one, not {key!r}")
+        keys.setdefault(key, None)
+        return
+    try:
+        parsed = key_of_jwk(key)
+    except ValueError as problem:
+        raise ValueError(f"{name}: {problem}") from None
+    keys[parsed.kid] = parsed
+
+
+def _believed(before: Beliefs, listed: Mapping[str, Listed]) -> Beliefs:
+    """What to believe once the control plane listed these keys."""
+    pinned, adopted = dict(before.pinned), dict[str, PublicKey]()
+    entries = {kid: entry for kid, entry in before.entries.items() if kid in pinned}
+    for kid in pinned:
+        if kid in listed:
+            pinned[kid], entries[kid] = listed[kid]
+    believed = Beliefs(pinned, adopted, entries)
+    while True:
+        found = [
+            kid
+            for kid, candidate in listed.items()
+            if believed.key(kid) is None and _is_vouched(candidate, believed)
+        ]
+        if not found:
+            return believed
+        for kid in found:
+            adopted[kid], entries[kid] = listed[kid]
+
+
+def _is_vouched(candidate: Listed, believed: Beliefs) -> bool:
+    key, entry = candidate
+    for signature in _endorsements(entry):
+        endorser = believed.key(signature.kid)
+        if endorser is not None and endorser.verify(signature, canonical_jwk(key.x)):
+            return True
+    return False
+
+
+def _tell_changes(before: frozenset[str], after: frozenset[str]) -> None:
+    for kid in sorted(after - before):
+        log.info("signing key %s is trusted: a trusted key endorses it", kid)
+    for kid in sorted(before - after):
+        log.warning("signing key %s is no longer trusted: it is not in the list", kid)
+
+
+def _listed_keys(document: object) -> dict[str, Listed]:
     """The keys of a JWKS by thumbprint; what is no Ed25519 key in it is left out."""
     keys = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(keys, Sequence) or isinstance(keys, str) or len(keys) > MAX_LISTED_KEYS:

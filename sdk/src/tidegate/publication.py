@@ -15,6 +15,15 @@ SCHEMA = "tidegate/v1"
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """A body as it came. Without an `etag` (an event of a stream) the body's own counts."""
+
+    body: bytes
+    etag: str | None
+    signature: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One policy of a publication, in force from `at_unix_s` until the next step's."""
 

@@ -200,7 +200,7 @@ class SyncPolicyClient:
     def _replace_client(self, instance_id: str | None) -> None:
         """Make another client, which any event loop may run, and let it go on from the old."""
         old, new = self._client, self._make_client(instance_id)
-        new.succeed(old)
+        new.take_over(old.hand_over())
         self._client = new
 
     def _make_client(self, instance_id: str | None) -> PolicyClient:
