@@ -88,6 +88,7 @@ class Instance:
                     self._lose()
                     await asyncio.sleep(TRY_AGAIN_S)
         finally:
+            self._count_gap()  # one that is still unanswered stands alone as well
             if self._connection is not None:
                 self._connection.close()
 
@@ -157,10 +158,13 @@ class Instance:
         self._count(reply)
         if "warning" in reply.headers:
             self.seen.stale += 1
+        self._count_gap()
+        self._alone_since, self._due = None, math.inf
+
+    def _count_gap(self) -> None:
         alone_since = self._due if self._alone_since is None else self._alone_since
         if _now() > alone_since:
             self.seen.gaps.append((_now(), _now() - alone_since))
-        self._alone_since = None
 
     def _count(self, reply: Reply) -> None:
         self.seen.statuses[reply.status] = self.seen.statuses.get(reply.status, 0) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,30 +63,56 @@ class Outcome:
         found = [gap for instance in self.instances for _, gap in instance.seen.gaps]
         return sorted(found, reverse=True)
 
+    def not_in_force(self) -> dict[str, tuple[int, int]]:
+        """Return services on which something else than the last acknowledged is in force.
+
+        With each the number acknowledged and the number in force.
+        """
+        last = {published.service: published.number for published in self.published}
+        return {
+            service: (number, self.newest[service][1])
+            for service, number in last.items()
+            if self.newest[service][1] != number
+        }
+
     def propagation(self) -> tuple[list[float], list[float]]:
         """Return how long publications took to each of their instances, shortest first.
 
         First those that nothing stood in the way of, in seconds from the acknowledgement; then
         those during which the database, or a wire to it, was away, from when that was mended.
-        An instance that holds a later publication has passed the one before.
+        An instance that holds a later publication has passed the one before. What reached an
+        instance never is in neither.
         """
         undisturbed: list[float] = []
         mended: list[float] = []
+        for at, when in self._arrivals():
+            ends = [end for begin, end in self.outages if begin <= when and end >= at]
+            if not ends:
+                undisturbed.append(max(0.0, when - at))
+            elif max(ends) < when:  # else the outage was none of its node's
+                mended.append(when - max(ends))
+        return sorted(undisturbed), sorted(mended)
+
+    def unreached(self) -> int:
+        """Return how many times an instance never held a publication, or a later one."""
+        sent = sum(
+            published.service == instance.service
+            for instance in self.instances
+            for published in self.published
+        )
+        return sent - sum(1 for _ in self._arrivals())
+
+    def _arrivals(self) -> Iterator[tuple[float, float]]:
+        """Yield when each publication was acknowledged, and when each of its instances held it."""
         for instance in self.instances:
             held = iter(instance.seen.held)
-            when, _, number = next(held)
+            present = next(held, None)
             for published in self.published:
                 if published.service == instance.service:
-                    while number < published.number:
-                        when, _, number = next(held)
-                    ends = [
-                        end for begin, end in self.outages if begin <= when and end >= published.at
-                    ]
-                    if not ends:
-                        undisturbed.append(max(0.0, when - published.at))
-                    elif max(ends) < when:  # else the outage was none of its node's
-                        mended.append(when - max(ends))
-        return sorted(undisturbed), sorted(mended)
+                    while present is not None and present[2] < published.number:
+                        present = next(held, None)
+                    if present is not None:
+                        yield published.at, present[0]
 
     def report(self) -> dict[str, Any]:
         """Return the figures of the run."""
@@ -103,6 +129,7 @@ class Outcome:
             "gaps_over_0.5_s": sum(gap > 0.5 for gap in gaps),
             "propagation_s": _quantiles(undisturbed),
             "propagation_after_outages_s": _quantiles(mended),
+            "unreached": self.unreached(),
             "answers_with_age": sum(instance.seen.stale for instance in self.instances),
             "nodes_lost": sum(instance.seen.broken for instance in self.instances),
         }
