@@ -76,6 +76,12 @@ class Bench:
             if answer.status == 200 and kind != refuses:
                 self.versions[kind] = json.loads(answer.body)["version_info"]
 
+    def settle(self) -> None:
+        """Polls until the node is known, with its standing reported."""
+        for _ in range(3):
+            self.poll()
+        self.marks()
+
     def notes(self) -> list[InstanceNote]:
         return self.reports.take()
 
@@ -88,7 +94,9 @@ class Bench:
         ]
 
 
-def refusal(bench: Bench, kind: str = "runtime", **fields: Any) -> Refusal:
+def refusal(
+    bench: Bench, kind: str = "runtime", version: str | None = None, **fields: Any
+) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        bench.ask(kind, **fields)
+        bench.ask(kind, version, **fields)
     return caught.value

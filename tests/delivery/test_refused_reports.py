@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,6 +14,8 @@ from controlplane.delivery.hotpath.reports import InstanceNote, ReportBuffer
 from controlplane.delivery.services import report_writer as writer_module
 from controlplane.delivery.services.hints import HintListener, connect_to
 from controlplane.delivery.services.report_writer import MOST_REFUSED, ReportWriter
+from controlplane.registry.models import Instance
+from tests.delivery.builders import NOW
 
 NOWHERE = HintListener(partial(connect_to, "redis://127.0.0.1:1/0"), lambda: None)
 
@@ -44,8 +47,12 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
 
 async def flush(names: Sequence[str]) -> ReportBuffer:
     """Write a note of each of these instances; return what waits afterwards."""
+    return await write([InstanceNote("prod", "checkout", name, 0.0) for name in names])
+
+
+async def write(notes: list[InstanceNote]) -> ReportBuffer:
     reports = ReportBuffer()
-    reports.give_back([InstanceNote("prod", "checkout", name, 0.0) for name in names])
+    reports.give_back(notes)
     writer = ReportWriter(reports, NOWHERE, is_busy=lambda: False)
     try:
         await writer.flush()
@@ -88,3 +95,18 @@ async def test_a_database_that_goes_away_in_between_gets_everything_again(
 
     assert database.written == ["checkout-1"]
     assert [note.instance_id for note in left.take()] == ["checkout-1", "bad-1", "checkout-2"]
+
+
+def test_text_that_not_every_database_can_hold_costs_the_others_nothing(
+    transactional_db: None,
+) -> None:
+    notes = [
+        InstanceNote("prod", "checkout", name, NOW.timestamp(), sdk=sdk, has_report=True)
+        for name, sdk in (("checkout-1", "envoy"), ("checkout-2", "en\0voy"), ("checkout-3", ""))
+    ]
+
+    left = asyncio.run(write(notes))
+
+    assert len(left) == 0
+    written = set(Instance.objects.values_list("instance_id", flat=True))
+    assert written - {"checkout-2"} == {"checkout-1", "checkout-3"}

@@ -134,12 +134,18 @@ class XdsAdapter:
         slot = self._gate.open(grant, *grant.key)
         lane = slot.lane(asked.node_id)
         etag = _etag_to_have(asked.version_info, lane)
-        self._note(slot, etag, kind, asked)
-        if asked.version_info == version_of(etag, kind.name):
-            return with_age(_NOT_MODIFIED, self._gate)
-        return with_age(self._full(slot, lane, kind, asked.node, asked.names), self._gate)
+        answer: Answer | None = None
+        try:
+            if asked.version_info == version_of(etag, kind.name):
+                answer = _NOT_MODIFIED
+            else:
+                answer = self._full(slot, lane, kind, asked.node, asked.names)
+        finally:
+            # What it has is worth noting in any case, but a refusal has sent it nothing.
+            self._note(slot, etag, kind, asked, is_sent=answer is not None)
+        return with_age(answer, self._gate)
 
-    def _note(self, slot: Slot, etag: str, kind: Kind, asked: Discovery) -> None:
+    def _note(self, slot: Slot, etag: str, kind: Kind, asked: Discovery, *, is_sent: bool) -> None:
         now_unix = self._gate.clock()
         subscription = " ".join((kind.name, *filter(_is_outbound, asked.names)))
         standing, is_new = self._nodes.take(
@@ -149,6 +155,7 @@ class XdsAdapter:
             has=asked.version_info,
             etag=etag,
             kind=kind.name,
+            is_sent=is_sent,
             now_unix=now_unix,
         )
         applied, rejected = _tag(standing.applied), _tag(standing.rejected)
