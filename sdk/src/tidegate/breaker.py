@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NewType
 
 from tidegate.clock import Clock, monotonic_s
+from tidegate.forks import renew_in_children
 from tidegate.outbound_policy import BreakerMode, BreakerPolicy, WindowKind, WindowPolicy
 from tidegate.windows import CountWindow, Window, count_window_of, time_window_of
 
@@ -72,6 +73,7 @@ class Breaker:
         self._probes_sent = 0
         self._probes = [0] * _KINDS
         self._reported = self._state_at(self._since_s)
+        renew_in_children(self)
 
     @property
     def policy(self) -> BreakerPolicy:
@@ -162,6 +164,10 @@ class Breaker:
             elif self._state is BreakerState.HALF_OPEN:
                 self._judge_probes(now_s)
             self._report(now_s)
+
+    def renew_after_fork(self) -> None:
+        """Free the lock in a forked child; what was counted stays counted."""
+        self._lock = threading.RLock()
 
     def _state_at(self, now_s: float) -> BreakerState:
         if self._policy.mode is BreakerMode.FORCED_OPEN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 
 from tidegate.clock import Clock, monotonic_s
+from tidegate.forks import renew_in_children
 from tidegate.outbound_policy import BudgetPolicy
 from tidegate.windows import TimeWindow
 
@@ -27,6 +28,7 @@ class RetryBudget:
         self._clock = clock
         self._lock = threading.Lock()
         self._window = TimeWindow(policy.window_s, 2, clock())
+        renew_in_children(self)
 
     @property
     def policy(self) -> BudgetPolicy:
@@ -62,6 +64,10 @@ class RetryBudget:
                 self._window.expire(now_s)
                 self._window = self._window.resized(policy.window_s, now_s)
             self._policy = policy
+
+    def renew_after_fork(self) -> None:
+        """Free the lock in a forked child; what was counted stays counted."""
+        self._lock = threading.Lock()
 
     def _allowed(self) -> float:
         policy = self._policy

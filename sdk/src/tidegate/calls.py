@@ -6,7 +6,6 @@ wait. Every decision is one short method, so that a caller in a thread can hold 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import httpx
@@ -58,15 +57,14 @@ class Admission:
 class CallRules:
     """Decides for every call to one dependency.
 
-    `lock` belongs to the dependency: whoever calls from several threads holds it over each call
-    of a method here, and never while sending or waiting.
+    Whoever calls from several threads holds `dependency.lock` over each call of a method here,
+    and never while sending or waiting.
     """
 
     def __init__(self, dependency: Dependency, clock: Clock) -> None:
-        self._dependency = dependency
+        self.dependency = dependency
         self._clock = clock
         self.name = dependency.name
-        self.lock: threading.Lock = dependency.lock
 
     @staticmethod
     def deadline_at_s() -> float | None:
@@ -78,7 +76,7 @@ class CallRules:
         self, request: httpx.Request, deadline_at_s: float | None, *, is_first: bool
     ) -> Admission | Attempt:
         """Prepare the request for one attempt; or say how it ended without being sent."""
-        dependency = self._dependency
+        dependency = self.dependency
         timeouts = dependency.policy.timeouts
         started_s = self._clock()
         full_s = timeouts.attempt_ms / 1000.0
@@ -97,7 +95,7 @@ class CallRules:
 
     def settle(self, admission: Admission, outcome: str) -> None:
         """Count an attempt that was sent, and tell the breaker how it ended."""
-        dependency = self._dependency
+        dependency = self.dependency
         took_s = self._clock() - admission.started_s
         dependency.attempt_duration.observe(took_s)
         dependency.count_attempt(outcome)
@@ -111,7 +109,7 @@ class CallRules:
 
     def leave(self, deadline_at_s: float | None) -> None:
         """Count a call whose caller left."""
-        self._dependency.count_request(self.outcome_of_leaving(deadline_at_s))
+        self.dependency.count_request(self.outcome_of_leaving(deadline_at_s))
 
     def plan(
         self, request: httpx.Request, attempt: Attempt, sent: int, deadline_at_s: float | None
@@ -120,7 +118,7 @@ class CallRules:
 
         The budget comes last: only a retry that nothing else forbids may spend it.
         """
-        dependency = self._dependency
+        dependency = self.dependency
         stopped_by = self._forbidden_by(request, attempt, sent)
         if stopped_by is not None:
             return None, stopped_by
@@ -140,7 +138,7 @@ class CallRules:
         Raises:
             httpx.TransportError: it ended without one; a note says why it was not tried again.
         """
-        self._dependency.count_request(attempt.outcome)
+        self.dependency.count_request(attempt.outcome)
         if attempt.error is not None:
             attempt.error.add_note(
                 f"tidegate: {report.attempts} sent, {report.stopped_by} ended it"
@@ -156,7 +154,7 @@ class CallRules:
         So it is when the caller left, when we had no connection to send on, and when the
         deadline cut the attempt below half the time the policy gives it.
         """
-        dependency = self._dependency
+        dependency = self.dependency
         if Breaker.would_reject(permit):
             dependency.count_breaker_call("would_reject")
         elif outcome in _NEUTRAL or (outcome == "deadline" and not is_fair):
@@ -172,7 +170,7 @@ class CallRules:
 
     def _forbidden_by(self, request: httpx.Request, attempt: Attempt, sent: int) -> str | None:
         """What about this call rules out another attempt, whatever the load; None if nothing."""
-        policy = self._dependency.policy.retry
+        policy = self.dependency.policy.retry
         if attempt.outcome in ("deadline", "breaker_open"):
             return attempt.cause
         if attempt.cause not in policy.on:
@@ -187,7 +185,7 @@ class CallRules:
         return "breaker" if self._is_open() else None
 
     def _is_open(self) -> bool:
-        breaker = self._dependency.breaker
+        breaker = self.dependency.breaker
         if breaker.policy.mode is BreakerMode.SHADOW:
             return False
         return breaker.state in (BreakerState.OPEN, BreakerState.FORCED_OPEN)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from tidegate.forks import renew_in_children
+
 Clock = Callable[[], float]
 
 MAX_SILENT_SKEW_S = 2.0
@@ -66,6 +68,7 @@ class ServerClock:
         self._bounds: tuple[float, float] | None = None
         self._offset_s = 0.0
         self._lock = threading.Lock()
+        renew_in_children(self)
 
     def now_s(self) -> float:
         """Seconds since 1970 by the server's clock, as well as this process can tell."""
@@ -106,3 +109,7 @@ class ServerClock:
             local = self._wall() - received_s
             self._offset_s = local if low <= local <= high else (low + high) / 2
             self._bounds = (low, high)
+
+    def renew_after_fork(self) -> None:
+        """Free the lock in a forked child; what was learned stays learned."""
+        self._lock = threading.Lock()

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from tidegate.breaker import Breaker, BreakerState
 from tidegate.budget import RetryBudget
 from tidegate.clock import Clock, monotonic_s
+from tidegate.forks import renew_in_children
 from tidegate.metrics import Metrics
 from tidegate.policy import DependencyPolicy, Policy
 from tidegate.series import Count
@@ -101,12 +102,17 @@ class Dependency:
             self.count_breaker_call(outcome, 0)
         for state in BreakerState:
             metrics.breaker_state.child(name, state.value).read_with(self._is_in(state))
+        renew_in_children(self)
 
     def retune(self, policy: DependencyPolicy) -> None:
         """Obey `policy` from now on; windows keep what they know."""
         self.policy = policy
         self.breaker.retune(policy.breaker)
         self.budget.retune(policy.retry.budget)
+
+    def renew_after_fork(self) -> None:
+        """Free the lock in a forked child."""
+        self.lock = threading.Lock()
 
     def count_request(self, outcome: str, amount: int = 1) -> None:
         """Count a finished request, however many attempts it took."""
@@ -136,14 +142,25 @@ class Dependency:
         return lambda: float(self.breaker.state is state)
 
 
-_making = threading.Lock()
-_known: WeakKeyDictionary[PolicySource, dict[str, Dependency]] = WeakKeyDictionary()
+class _Known:
+    """The dependencies of each source by name, and the lock over making them."""
+
+    def __init__(self) -> None:
+        self.making = threading.Lock()
+        self.by_source: WeakKeyDictionary[PolicySource, dict[str, Dependency]] = WeakKeyDictionary()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        self.making = threading.Lock()
+
+
+_known = _Known()
 
 
 def dependency_of(source: PolicySource, name: str, clock: Clock = monotonic_s) -> Dependency:
     """The dependency of this name that all transports of `source` share; made on first use."""
-    with _making:
-        dependencies = _known.setdefault(source, {})
+    with _known.making:
+        dependencies = _known.by_source.setdefault(source, {})
         if name not in dependencies:
             made = Dependency(name, source.policy.outbound.dependency(name), source.metrics, clock)
             source.subscribe(lambda policy: made.retune(policy.outbound.dependency(name)))

@@ -67,6 +67,12 @@ class Limits:
         else:
             self.gate.retune(concurrency)
 
+    def forget_requests(self) -> None:
+        """Have another gate made by the next policy, with nobody inside."""
+        if self.gate is not None:
+            self.gate.abandon()
+            self.gate = None
+
 
 class Endpoint:
     """One endpoint as the hot path needs it: what limits it, and where it is counted.
@@ -169,6 +175,12 @@ class Guard:
             self._retune_endpoint(endpoint, inbound.endpoints.get(key), now_s)
         self._table = RouteTable(self._endpoints)
         self.tenants.pin(_tenant_names(policy))
+
+    def forget_requests(self) -> None:
+        """Forget who is inside and who waits, in a forked child: they go on in the parent."""
+        for limits in (self._service, *(known.limits for known in self._endpoints.values())):
+            limits.forget_requests()
+        self.retune(self.policy)
 
     def endpoint_of(self, method: str, path: str) -> Endpoint:
         """Return the endpoint that serves this path; unknown ones share one per method."""

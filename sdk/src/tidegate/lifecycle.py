@@ -68,6 +68,12 @@ class ThreadLifecycle(Lifecycle):
         self._lock = lock
         self._emptied = threading.Event()
 
+    def renew(self, lock: threading.Lock, inflight: int) -> None:
+        """Begin anew in a forked child, under another lock, with this much in flight."""
+        self._lock = lock
+        self._emptied = threading.Event()
+        self.inflight = inflight
+
     def left(self) -> None:
         """Note that one request is done; the last one ends the drain."""
         super().left()

@@ -259,6 +259,10 @@ class ConcurrencyGate:
         self.enforced = policy.mode is Mode.ENFORCE
         self._admit()
 
+    def abandon(self) -> None:
+        """Let nobody wait here any more; whoever is inside may still leave."""
+        self._waiters.clear()
+
     def _admit(self) -> None:
         while self._waiters and (self.inside < self._max or not self.enforced):
             place = self._waiters.popleft()

@@ -69,7 +69,7 @@ class SyncPolicyClient:
             metrics=self._metrics,
         )
         self._client = self._make_client(instance_id)
-        _all.add(self)
+        _forks.clients.add(self)
 
     @property
     def policy(self) -> Policy:
@@ -256,33 +256,44 @@ async def _here(work: Callable[[], None]) -> None:
     work()
 
 
-_all: weakref.WeakSet[SyncPolicyClient] = weakref.WeakSet()
+class _Forks:
+    """Every client of this process, and the forks of it: one at a time, with no switch half done.
+
+    Lock order: `_one_at_a_time`, then each client's own.
+    """
+
+    def __init__(self) -> None:
+        self.clients: weakref.WeakSet[SyncPolicyClient] = weakref.WeakSet()
+        self._one_at_a_time = threading.Lock()
+        self._held: list[SyncPolicyClient] = []
+
+    def before(self) -> None:
+        self._one_at_a_time.acquire()
+        self._held = list(self.clients)
+        for client in self._held:
+            client.hold()
+
+    def after_in_parent(self) -> None:
+        held, self._held = self._held, []
+        for client in held:
+            client.release()
+        self._one_at_a_time.release()
+
+    def after_in_child(self) -> None:
+        held, self._held = self._held, []
+        self._one_at_a_time = threading.Lock()
+        for client in held:
+            client.begin_again()
+
+
+_forks = _Forks()
 # Loops and sockets that belong to the parent. Closing them here would reach into its epoll.
 _left_behind: list[object] = []
 
-
-_held: list[SyncPolicyClient] = []
-
-
-def _hold_all() -> None:
-    _held.extend(_all)
-    for client in _held:
-        client.hold()
-
-
-def _release_all() -> None:
-    held, _held[:] = list(_held), []
-    for client in held:
-        client.release()
-
-
-def _begin_all_again() -> None:
-    held, _held[:] = list(_held), []
-    for client in held:
-        client.begin_again()
-
-
+# Registered after the hooks of `tidegate.forks`, so in a child every lock is new by then.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_hold_all, after_in_parent=_release_all, after_in_child=_begin_all_again
+        before=_forks.before,
+        after_in_parent=_forks.after_in_parent,
+        after_in_child=_forks.after_in_child,
     )

@@ -61,7 +61,7 @@ class SyncTidegateTransport(httpx.BaseTransport):
             while True:
                 attempt = self._attempt(request, deadline_at_s, is_first=sent == 0)
                 sent += attempt.is_sent
-                with rules.lock:
+                with rules.dependency.lock:
                     wait_s = stopped_by = None
                     if attempt.cause:
                         wait_s, stopped_by = rules.plan(request, attempt, sent, deadline_at_s)
@@ -72,7 +72,7 @@ class SyncTidegateTransport(httpx.BaseTransport):
                     attempt.discard_in_thread(_timeouts(request))
                 self._sleep(wait_s)
         except (KeyboardInterrupt, SystemExit):
-            with rules.lock:
+            with rules.dependency.lock:
                 rules.leave(deadline_at_s)
             raise
 
@@ -84,7 +84,7 @@ class SyncTidegateTransport(httpx.BaseTransport):
         self, request: httpx.Request, deadline_at_s: float | None, *, is_first: bool
     ) -> Attempt:
         rules = self._rules
-        with rules.lock:
+        with rules.dependency.lock:
             admission = rules.admit(request, deadline_at_s, is_first=is_first)
         if isinstance(admission, Attempt):
             return admission
@@ -103,7 +103,7 @@ class SyncTidegateTransport(httpx.BaseTransport):
             )
             outcome = attempt.outcome
         finally:
-            with rules.lock:
+            with rules.dependency.lock:
                 rules.settle(admission, outcome)
         return attempt
 

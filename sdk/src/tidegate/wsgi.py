@@ -21,10 +21,12 @@ from tidegate.context import (
     REQUEST_ID_HEADER,
     TENANT_HEADER,
     RequestContext,
+    current_request,
     enter_request,
     leave_request,
 )
 from tidegate.dependency import PolicySource
+from tidegate.forks import renew_in_children
 from tidegate.guard import Endpoint, Guard
 from tidegate.health import HEALTH_PATHS, health_of
 from tidegate.inbound_request import read_request
@@ -80,6 +82,7 @@ class TidegateWsgiMiddleware:
         self._tenant_key = _environ_key(tenant_header)
         self._criticality_key = _environ_key(criticality_header)
         source.subscribe(self._retune)
+        renew_in_children(self)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -120,6 +123,12 @@ class TidegateWsgiMiddleware:
             duration.observe(guard.clock() - visit.started_s)
             if visit.request.tenant:
                 guard.count_tenant(visit.request.tenant, visit.refusal)
+
+    def renew_after_fork(self) -> None:
+        """Begin anew in a forked child, where only the thread that forked may have a request."""
+        self._lock = threading.Lock()
+        self._lifecycle.renew(self._lock, inflight=0 if current_request() is None else 1)
+        self.guard.forget_requests()
 
     def _retune(self, policy: Policy) -> None:
         with self._lock:

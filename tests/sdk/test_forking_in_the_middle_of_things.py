@@ -1,0 +1,173 @@
+"""Forks while other threads hold locks or fork themselves: no child hangs, nothing stays locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.sdk.forking import run_forking
+from tests.sdk.real_plane import RealPlane, real_plane
+
+
+@pytest.fixture
+def plane() -> Iterator[RealPlane]:
+    with real_plane() as plane:
+        yield plane
+
+
+WHILE_HELD = """
+import logging, os, sys, threading, time
+import httpx
+import tidegate
+from tidegate.clock import ServerClock
+
+logging.getLogger("tidegate").setLevel(logging.ERROR)
+held = threading.Semaphore(0)
+
+def clock():
+    # The SDK looks at its clocks under its locks: a thread that stops there keeps them.
+    if threading.current_thread().name == "holder":
+        held.release()
+        threading.Event().wait()
+    return time.monotonic()
+
+def answer(environ, start_response):
+    start_response("200 OK", [])
+    return [b"served"]
+
+client = tidegate.SyncPolicyClient(sys.argv[1], "prod", "checkout", "tgs_x", instance_id="web")
+client.start(first_answer_s=60)
+assert client.sequence == 7, client.sequence
+guarded = tidegate.TidegateWsgiMiddleware(answer, client, clock=clock, serve_health=True)
+payments = httpx.Client(transport=tidegate.SyncTidegateTransport(
+    client, "payments", httpx.MockTransport(lambda request: httpx.Response(200)), clock=clock
+))
+defaults = client.policy.outbound.defaults
+breaker = tidegate.Breaker(defaults.breaker, clock)
+budget = tidegate.RetryBudget(defaults.retry.budget, clock)
+server_clock = ServerClock(wall=clock, elapsed=time.monotonic)
+date = "Mon, 02 Nov 2026 12:00:00 GMT"
+
+def get(path):
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
+    return b"".join(guarded(environ, lambda status, headers, *error: None))
+
+uses = [
+    lambda: get("/"),
+    lambda: payments.get("http://payments/"),
+    lambda: breaker.state,
+    lambda: budget.record_request(),
+    lambda: server_clock.observe(date, sent_s=0.0),
+]
+for use in uses:
+    threading.Thread(target=use, name="holder", daemon=True).start()
+    assert held.acquire(timeout=30)
+
+child = os.fork()
+if child == 0:
+    assert client.sequence == 7 and client.is_running
+    for use in uses:
+        use()
+    other = tidegate.sync_http_client(client, "ledger")
+    assert get("/livez") == b"ok\\n"
+    client.stop()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+def test_a_child_is_free_of_every_lock_that_a_thread_of_its_parent_held(plane: RealPlane) -> None:
+    run_forking(WHILE_HELD, plane.url)
+
+
+WHILE_BUSY = """
+import os, sys, threading
+import tidegate
+
+inside, release = threading.Semaphore(0), threading.Event()
+policy = tidegate.SAFE_DEFAULTS  # 200 places, 50 in the queue
+
+def answer(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/slow":
+        inside.release()
+        release.wait()
+    if environ["PATH_INFO"] == "/fork" and os.fork() == 0:
+        in_child()
+    return [b"served"]
+
+guarded = tidegate.TidegateWsgiMiddleware(answer, tidegate.FixedPolicy(policy))
+
+def get(path):
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
+    status = []
+    body = guarded(environ, lambda line, headers, *error: status.append(line))
+    list(body)
+    return status[0]
+
+def in_child():
+    assert guarded.guard.lifecycle.inflight == 1  # the one that forked
+    assert [get("/") for _ in range(3)] == ["200 OK"] * 3
+    assert guarded.guard.lifecycle.inflight == 1
+    os.write(1, b"child served\\n")
+
+for _ in range(199):
+    threading.Thread(target=get, args=("/slow",), daemon=True).start()
+    assert inside.acquire(timeout=30)
+parent = os.getpid()
+assert get("/fork") == "200 OK"
+if os.getpid() != parent:
+    assert guarded.guard.lifecycle.inflight == 0
+    assert guarded.drain(sleep=lambda seconds: None)
+    os._exit(0)
+assert guarded.guard.lifecycle.inflight == 199
+assert os.wait()[1] == 0
+os._exit(0)
+"""
+
+
+def test_requests_that_go_on_in_the_parent_take_no_place_in_the_child() -> None:
+    assert run_forking(WHILE_BUSY) == "child served\n"
+
+
+AT_ONCE = """
+import logging, os, sys, threading, time
+
+# Registered first, so it runs last before the fork: while it waits, the other thread comes along.
+os.register_at_fork(before=lambda: time.sleep(0.05))
+import tidegate
+
+logging.getLogger("tidegate").setLevel(logging.ERROR)
+client = tidegate.SyncPolicyClient(sys.argv[1], "prod", "checkout", "tgs_x", instance_id="web")
+client.start(first_answer_s=60)
+statuses = []
+
+def is_free():
+    # Subscribing waits until no policy is being switched.
+    done = threading.Event()
+    threading.Thread(
+        target=lambda: (client.subscribe(lambda policy: None), done.set()), daemon=True
+    ).start()
+    return done.wait(30)
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if client.is_running and is_free() else 1)
+    statuses.append(os.waitpid(child, 0)[1])
+
+threads = [threading.Thread(target=fork) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert statuses == [0, 0, 0], statuses
+assert is_free(), "it is held for ever"
+client.stop()
+"""
+
+
+def test_threads_that_fork_at_once_leave_nothing_held(plane: RealPlane) -> None:
+    run_forking(AT_ONCE, plane.url)
