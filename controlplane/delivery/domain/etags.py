@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_TAGS = 64
@@ -41,6 +42,16 @@ class Condition:
         """
         return self.highest if self.highest > sequence else 0
 
+    def on_tags_with(self, ending: bytes) -> Condition:
+        """Return this condition on the tags with this ending (such as `.x1"`), without it.
+
+        Adapters tell their words for a policy by such an ending; tags of other words are left out.
+        """
+        tags = frozenset(
+            tag.removesuffix(ending) + b'"' for tag in self.tags if tag.endswith(ending)
+        )
+        return Condition(is_any=self.is_any, tags=tags, highest=_highest(tags))
+
 
 def parse_condition(value: bytes) -> Condition:
     """Read the value of an If-None-Match header.
@@ -68,9 +79,7 @@ def parse_condition(value: bytes) -> Condition:
         position = after
     if not tags:
         raise BadTag('is empty; expected * or quoted entity tags, such as "41-0-9f3c"')
-    claims = (_OURS_QUOTED.fullmatch(tag) for tag in tags)
-    highest = max((int(claim[1]) for claim in claims if claim), default=0)
-    return Condition(is_any=False, tags=frozenset(tags), highest=highest)
+    return Condition(is_any=False, tags=frozenset(tags), highest=_highest(tags))
 
 
 def parse_tag(value: bytes) -> bytes:
@@ -94,6 +103,11 @@ def claimed_position(etag: str) -> tuple[int, int] | None:
     """
     match = _OURS.fullmatch(etag)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def _highest(tags: Iterable[bytes]) -> int:
+    claims = (_OURS_QUOTED.fullmatch(tag) for tag in tags)
+    return max((int(claim[1]) for claim in claims if claim), default=0)
 
 
 def _skip_separator(text: bytes, position: int) -> int:

@@ -1,13 +1,17 @@
-"""What adapters share: the checks before, and the age of, what they answer."""
+"""What adapters share: the checks before, and the tag and age of, what they answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from controlplane.delivery.domain.etags import Condition
 from controlplane.delivery.hotpath.gate import Gate
+from controlplane.delivery.hotpath.headers import read_condition
+from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.problems import Answer, Refusal, come_back
 from controlplane.delivery.hotpath.requests import Request
+from controlplane.delivery.hotpath.store import Slot
 
 
 def check_method(request: Request, *allowed: str) -> None:
@@ -51,6 +55,31 @@ def reading_policy() -> Iterator[None]:
         raise Refusal(
             500, "unreadable-policy", f"the policy in force is not complete: {problem!r}"
         ) from problem
+
+
+def read_held(value: bytes | None, revision: bytes) -> Condition | None:
+    """Return an If-None-Match on what an adapter answered, as one on the policies behind it.
+
+    `revision` ends each tag of the adapter. None when the request is unconditional.
+
+    Raises:
+        Refusal: 400, not a list of entity tags.
+    """
+    condition = read_condition(value)
+    return None if condition is None else condition.on_tags_with(revision)
+
+
+def is_current(held: Condition | None, slot: Slot, lane: Lane, gate: Gate) -> bool:
+    """Say whether a client with this condition has nothing to fetch, by the rule for polls.
+
+    One that was served more by another node is not sent less, and the feed is told what it has.
+    """
+    if held is None:
+        return False
+    claimed = held.sequence_above(lane.snapshot.sequence)
+    if claimed:
+        gate.store.note_claim(claimed, slot.key)
+    return lane.is_met_by(held, gate.clock())
 
 
 def with_age(answer: Answer, gate: Gate) -> Answer:

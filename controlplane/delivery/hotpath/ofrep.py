@@ -12,6 +12,8 @@ from controlplane.delivery.adapters.ofrep import ErrorCode, Source, find_flag, l
 from controlplane.delivery.hotpath.adapting import (
     check_loaded,
     check_method,
+    is_current,
+    read_held,
     reading_policy,
     with_age,
 )
@@ -139,9 +141,11 @@ class OfrepAdapter:
 
     def _bulk_answer(self, request: Request, evaluation: Evaluation) -> Answer:
         tag, answer = self._bulk_of(evaluation)
-        condition = read_condition(request.header(b"if-none-match"))
-        is_known = condition is not None and condition.matches(tag)
-        self._note(evaluation, has_applied=is_known, is_fetching=not is_known)
+        lane = evaluation.lane
+        held = read_held(request.header(b"if-none-match"), _REVISION)
+        is_known = is_current(held, evaluation.slot, lane, self._gate)
+        has_applied = held is not None and held.matches(lane.tag)
+        self._note(evaluation, has_applied=has_applied, is_fetching=not is_known)
         if is_known:
             answer = Answer(304, ((b"etag", tag), _NO_STORE))
         return with_age(answer, self._gate)

@@ -12,11 +12,13 @@ from controlplane.delivery.adapters.spring import Origin, environment_document, 
 from controlplane.delivery.hotpath.adapting import (
     check_loaded,
     check_method,
+    is_current,
+    read_held,
     reading_policy,
     with_age,
 )
 from controlplane.delivery.hotpath.gate import Gate
-from controlplane.delivery.hotpath.headers import read_condition, read_fields, read_report
+from controlplane.delivery.hotpath.headers import read_fields, read_report
 from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.problems import Answer, Refusal, unauthorized
 from controlplane.delivery.hotpath.requests import Request
@@ -65,9 +67,9 @@ class SpringAdapter:
         )
         lane = slot.lane(None if report is None else report.instance)
         tag = lane.tag[:-1] + _REVISION
-        condition = read_condition(fields.get(b"if-none-match"))
+        held = read_held(fields.get(b"if-none-match"), _REVISION)
         head = ((b"etag", tag), (b"cache-control", b"no-store"))
-        if condition is not None and condition.matches(tag):
+        if is_current(held, slot, lane, self._gate):
             return with_age(Answer(304, head), self._gate)
         origin = _origin(slot.key, lane)
         document = environment_document(

@@ -133,7 +133,7 @@ class XdsAdapter:
         asked = _checked(read_discovery(body, kind.type_url), kind, *grant.key)
         slot = self._gate.open(grant, *grant.key)
         lane = slot.lane(asked.node_id)
-        etag = _etag_to_have(asked.version_info, lane)
+        etag = self._etag_to_have(asked.version_info, slot, lane)
         answer: Answer | None = None
         try:
             if asked.version_info == version_of(etag, kind.name):
@@ -144,6 +144,21 @@ class XdsAdapter:
             # What it has is worth noting in any case, but a refusal has sent it nothing.
             self._note(slot, etag, kind, asked, is_sent=answer is not None)
         return with_age(answer, self._gate)
+
+    def _etag_to_have(self, version_info: str | None, slot: Slot, lane: Lane) -> str:
+        """What the node is to have: the step in force, or the later one that it has already.
+
+        Behind a load balancer it may ask a delivery node that lags, or whose clock does. Envoy
+        cannot refuse an older policy as our clients do, so it is not sent one.
+        """
+        has = None if version_info is None else etag_in(version_info)
+        claimed = None if has is None else claimed_position(has)
+        known = lane.snapshot.sequence
+        if has is None or claimed is None or claimed <= (known, lane.index):
+            return lane.step.etag
+        if claimed[0] > known:
+            self._gate.store.note_claim(claimed[0], slot.key)
+        return has
 
     def _note(self, slot: Slot, etag: str, kind: Kind, asked: Discovery, *, is_sent: bool) -> None:
         now_unix = self._gate.clock()
@@ -246,19 +261,6 @@ def _check_names(
                 field="resource_names",
             )
     return names or (own,)
-
-
-def _etag_to_have(version_info: str | None, lane: Lane) -> str:
-    """What the node is to have: the step in force, or the later one that it has already.
-
-    Behind a load balancer it may ask a delivery node that lags, or whose clock does. Envoy cannot
-    refuse an older policy as our clients do, so it is not sent one.
-    """
-    has = None if version_info is None else etag_in(version_info)
-    claimed = None if has is None else claimed_position(has)
-    if has is None or claimed is None or claimed <= (lane.snapshot.sequence, lane.index):
-        return lane.step.etag
-    return has
 
 
 def _tag(etag: str | None) -> bytes | None:
