@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from django.db import connection
 
-from controlplane.notifications.domain.alerts import ENDS_AFTER, ChannelKind
+from controlplane.notifications.domain.alerts import ENDS_AFTER, ChannelKind, Told
+from controlplane.notifications.domain.timing import next_word
 from controlplane.notifications.models import Alert, Notice
+from controlplane.notifications.services import sending
 from controlplane.notifications.upstream.post import NotTold
 from tests.notifications.builders import Recorder, content, fire, send
 
@@ -168,6 +172,38 @@ def test_an_alert_that_ends_while_it_is_told_is_told_to_be_over_at_once(
     send(now, channel)
 
     assert channel.statuses() == [("resolved", "checkout")]
+
+
+@pytest.mark.parametrize("failed", [0, 2], ids=["told at once", "told after failures"])
+def test_an_alert_that_ends_while_it_is_noted_as_told_is_told_to_be_over_as_well(
+    transactional_db: None, now: datetime, monkeypatch: pytest.MonkeyPatch, failed: int
+) -> None:
+    fire(now, content(now), channels=WEBHOOK)
+    Notice.objects.update(attempts=failed)
+    channel = Recorder()
+    ended = threading.Event()
+
+    def end() -> None:
+        fire(now + timedelta(seconds=1), channels=WEBHOOK)
+        connection.close()
+        ended.set()
+
+    ending = threading.Thread(target=end)
+
+    def next_word_in_between(told: Told, *, is_resolved: bool) -> Told | None:
+        if channel.calls and not ending.ident:
+            # It is told, and seen to fire still: the end comes now, or waits until that is noted.
+            ending.start()
+            ended.wait(1.0)
+        return next_word(told, is_resolved=is_resolved)
+
+    monkeypatch.setattr(sending, "next_word", next_word_in_between)
+
+    send(now, channel)
+    ending.join()
+    send(now + timedelta(hours=1), channel)
+
+    assert channel.statuses() == [("firing", "checkout"), ("resolved", "checkout")]
 
 
 def test_the_end_of_an_older_alert_never_ends_its_successor(db: None, now: datetime) -> None:

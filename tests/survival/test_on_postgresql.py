@@ -18,7 +18,9 @@ from tests.scenarios.stack import find_free_port
 from tests.survival.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("access", "registry", "policies", "delivery", "resilience")
+PARTS = (
+    "access", "registry", "policies", "delivery", "resilience", "notifications", "slo", "telemetry",
+)  # fmt: skip
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 

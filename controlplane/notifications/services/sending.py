@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
+from django.db import transaction
 
 from controlplane.kernel.instruments import counter
 from controlplane.notifications.domain.alerts import (
@@ -18,7 +19,7 @@ from controlplane.notifications.domain.alerts import (
     webhook_body,
 )
 from controlplane.notifications.domain.timing import LEASE, next_word, repeat_at, try_again_at
-from controlplane.notifications.models import Notice
+from controlplane.notifications.models import Alert, Notice
 from controlplane.notifications.selectors import list_due_notices, open_fingerprints
 from controlplane.notifications.upstream.post import NotTold
 
@@ -149,16 +150,23 @@ def _notice(word: _Word) -> AlertNotice:
 
 
 def _mark_told(word: _Word, kind: ChannelKind, now: datetime) -> None:
-    alert = word.notice.alert
-    alert.refresh_from_db(fields=["resolved_at"])  # it may have ended while the channel was told
-    left = next_word(word.told, is_resolved=alert.resolved_at is not None)
-    Notice.objects.filter(pk=word.notice.pk).update(
-        told=word.told.value,
-        told_at=now,
-        attempts=0,
-        last_error="",
-        next_at=now if left is not None else repeat_at(kind, word.told, now),
-    )
+    """Note what the channel has taken, and when it is told more.
+
+    The alert may end at this very moment. Whoever ends it changes its row first and then makes its
+    notices due, so its row is locked here: what ends it has done both before, and is seen, or does
+    both afterwards, and finds the notice as it is left here. (The lock of the notice would not do:
+    what ends an alert passes over the notices of a channel that failed before.)
+    """
+    with transaction.atomic():
+        alert = Alert.objects.select_for_update(no_key=True).get(pk=word.notice.alert_id)
+        left = next_word(word.told, is_resolved=alert.resolved_at is not None)
+        Notice.objects.filter(pk=word.notice.pk).update(
+            told=word.told.value,
+            told_at=now,
+            attempts=0,
+            last_error="",
+            next_at=now if left is not None else repeat_at(kind, word.told, now),
+        )
 
 
 def _mark_failed(word: _Word, error: NotTold, now: datetime) -> None:
