@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from controlplane.delivery.adapters.xds_clusters import clusters
@@ -139,6 +141,34 @@ def test_the_inbound_cluster_of_an_edge_is_bounded_and_called_as_its_dependency(
     assert not any("local_service" in key for key in found)
 
 
+@pytest.mark.parametrize(
+    ("open_s", "min_calls", "judged_from"),
+    [(60, 20, 20), (30, 20, 20), (15, 20, 10), (10, 20, 7), (1, 20, 1), (3, 10, 1), (0.1, 1, 1)],
+)
+def test_the_calls_from_which_a_host_is_judged_are_those_of_one_interval(
+    open_s: float, min_calls: int, judged_from: int
+) -> None:
+    breaker = {"min_calls": min_calls, "open_s": open_s, "window": {"kind": "time", "size": 30}}
+
+    (found,) = clusters(model(calling("gateway", breaker=breaker)), EDGE)
+
+    assert found.wire()["outlier_detection"]["failure_percentage_request_volume"] == judged_from
+
+
+def test_what_decides_an_ejection_goes_by_runtime_as_well_as_by_cluster() -> None:
+    (found,) = clusters(model({}), EDGE)
+    by_cluster = found.wire()["outlier_detection"]
+    by_runtime = {
+        key.removeprefix("outlier_detection.").removesuffix("_ms")
+        for key in layer({}, EDGE)
+        if key.startswith("outlier_detection.")
+    }
+
+    assert by_runtime == set(by_cluster)
+    assert layer({})["outlier_detection.max_ejection_percent"] == 100
+    assert layer({})["outlier_detection.enforcing_success_rate"] == 0
+
+
 def test_outlier_detection_goes_by_runtime_only_while_every_breaker_is_the_same() -> None:
     same = calling(breaker={"slow_call_ms": 50})
     other = calling(breaker={"failure_rate": 0.3})
@@ -153,6 +183,9 @@ def test_outlier_detection_goes_by_runtime_only_while_every_breaker_is_the_same(
         (500, 25, "0.05s"),
         (60, 3, "0.05s"),
         (8, 1, "0.125s"),
+        (15, 1, "0.067s"),
+        (39, 3, "0.077s"),
+        (1990, 101, "0.051s"),
         (0.5, 1, "2s"),
         (1_000_000, 50_000, "0.05s"),
         (0, 1, "86400s"),
@@ -167,16 +200,27 @@ def test_a_rate_becomes_whole_tokens_of_at_least_50_ms(
     assert bucket.max_tokens == (40 if per_s else 1)
 
 
-@given(documents())
-@settings(max_examples=50)
-def test_a_bucket_never_lets_more_through_than_the_rate(document: dict[str, Any]) -> None:
-    rate = model(document).inbound.rate
-    bucket = bucket_of(rate)
+def test_a_fill_holds_no_more_than_the_burst_where_a_shorter_one_would_do() -> None:
+    bucket = bucket_of(Rate(per_s=39, burst=2))
 
-    per_s = bucket.tokens_per_fill / float(bucket.fill_interval.removesuffix("s"))
+    assert (bucket.tokens_per_fill, bucket.fill_interval) == (2, "0.052s")
 
-    assert per_s <= max(rate.per_s, 1 / 86_400) * (1 + 1e-9)
-    assert per_s >= min(rate.per_s, 20) * 0.99
+
+@given(
+    st.floats(0, 1_000_000, allow_subnormal=False) | st.integers(0, 2000).map(float),
+    st.integers(1, 10_000),
+)
+@example(19.6, 1)
+def test_a_bucket_never_lets_more_through_than_the_rate(per_s: float, burst: int) -> None:
+    bucket = bucket_of(Rate(per_s=per_s, burst=burst))
+
+    fill_ms = float(bucket.fill_interval.removesuffix("s")) * 1000
+    filled_per_s = bucket.tokens_per_fill * 1000 / fill_ms
+
+    assert math.isclose(fill_ms, round(fill_ms), rel_tol=1e-12)  # Envoy drops the fraction
+    assert filled_per_s <= max(per_s, 1 / 86_400) * (1 + 1e-9)
+    assert filled_per_s >= per_s * 0.98
+    assert filled_per_s >= per_s * 0.99 or burst < 2 * bucket.tokens_per_fill
 
 
 @pytest.mark.parametrize(
@@ -311,7 +355,7 @@ def test_a_time_window_ejects_by_percentage_at_the_end_of_each_interval() -> Non
         "interval": "4s", "base_ejection_time": "4s", "max_ejection_time": "4s",
         "max_ejection_percent": 100, "consecutive_5xx": 9, "enforcing_consecutive_5xx": 0,
         "enforcing_success_rate": 0, "enforcing_failure_percentage": 100,
-        "failure_percentage_threshold": 35, "failure_percentage_request_volume": 9,
+        "failure_percentage_threshold": 35, "failure_percentage_request_volume": 2,
         "failure_percentage_minimum_hosts": 1,
     }  # fmt: skip
 

@@ -271,9 +271,25 @@ def configure(
     document = yaml.safe_load(render(BOOTSTRAP, values))
     listener = yaml.safe_load(render(OUTBOUND_LISTENER, values))
     document["static_resources"]["listeners"].append(listener)
+    document["static_resources"]["clusters"].append(static_cluster("legacy", upstream_port))
     config = directory / "envoy.yaml"
     config.write_text(yaml.safe_dump(document))
     return config
+
+
+def static_cluster(name: str, port: int) -> dict[str, Any]:
+    """A cluster of the bootstrap with one host, which follows breakers as the page says."""
+    host = {"address": "127.0.0.1", "port_value": port}
+    return {
+        "name": name,
+        "connect_timeout": "1s",
+        "outlier_detection": {},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": host}}}]}],
+        },
+    }
 
 
 def write_token(path: Path, token: str) -> None:

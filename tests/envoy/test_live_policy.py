@@ -227,6 +227,30 @@ def test_a_breaker_by_count_ejects_a_host_and_takes_it_back(edge: Edge) -> None:
     check_within(time.monotonic(), 5.0, lambda: burst(url, 1, headers=gateway) == [200])
 
 
+def test_a_static_cluster_follows_the_breaker_that_all_dependencies_share(edge: Edge) -> None:
+    edge.backend.status = 500
+    breaker = {
+        "mode": "auto", "min_calls": 4, "failure_rate": 0.5, "open_s": 1,
+        "window": {"kind": "count", "size": 4},
+    }  # fmt: skip
+    url, legacy = edge.envoy.outbound_url, {"Host": "legacy"}
+
+    edge.publish(
+        {
+            "outbound": {
+                "defaults": {"breaker": breaker},
+                "dependencies": {"gateway": {"breaker": breaker}, "legacy": {}},
+            }
+        }
+    )
+    edge.wait_for(RUNTIME, OUTBOUND)
+
+    check_within(time.monotonic(), 5.0, lambda: 503 in burst(url, 6, headers=legacy))
+    assert edge.envoy.stat("cluster.legacy.outlier_detection.ejections_enforced_consecutive_5xx")
+    edge.backend.status = 200
+    check_within(time.monotonic(), 5.0, lambda: burst(url, 1, headers=legacy) == [200])
+
+
 def attempts(
     edge: Edge, method: str, headers: dict[str, str] | None = None, *, outbound: bool = False
 ) -> int:

@@ -65,9 +65,10 @@ _INBOUND = (
     Place(
         ("inbound.rate.per_s", "inbound.rate.burst"), Way.ROUTES,
         "`token_bucket` of `tidegate.rate`",
-        "burst is max_tokens. per_s becomes the fewest whole tokens that take 50 ms or longer: "
-        "500/s is 25 tokens each 0.05 s, 8/s one each 0.125 s; 0/s becomes one request a day. "
-        "A new bucket starts full.",
+        "burst is max_tokens. per_s becomes whole tokens each so many whole milliseconds, at least "
+        "50, to within 2% of the rate and never above it: 500/s is 25 tokens each 0.05 s, 8/s one "
+        "each 0.125 s; 0/s becomes one request a day. A burst under per_s / 20 caps the rate at 20 "
+        "bursts a second. A new bucket starts full.",
     ),
     Place(
         ("inbound.rate.mode",), Way.RUNTIME, "`local_ratelimit.enforced`",
@@ -213,7 +214,8 @@ _CALLS = (
         ("breaker.min_calls",), Way.RUNTIME,
         "`admission_control.<cluster>.rps_threshold`; `failure_percentage_request_volume`",
         "Divided by the window it is the requests per second from which admission control judges; "
-        "as it is, the calls from which a host is judged.",
+        "times the interval and divided by the window, rounded up, the calls from which a host is "
+        "judged at the end of an interval.",
     ),
     Place(
         ("breaker.window.kind", "breaker.window.size"), Way.CLUSTERS, "`outlier_detection`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -18,6 +19,7 @@ from controlplane.delivery.adapters.xds_schema import (
     seconds_of,
 )
 
+_WHOLE_MS = re.compile(r"[0-9]+(?:\.[0-9]{1,3})?s")
 SHORTEST_FILL_S = 0.05  # local_ratelimit refuses shorter fill intervals
 
 
@@ -64,6 +66,8 @@ class TokenBucket(Message):
     def _is_not_too_fast(self) -> TokenBucket:
         if seconds_of(self.fill_interval) < SHORTEST_FILL_S:
             raise ValueError(f"fill_interval {self.fill_interval} is under {SHORTEST_FILL_S} s")
+        if not _WHOLE_MS.fullmatch(self.fill_interval):
+            raise ValueError(f"Envoy drops what of {self.fill_interval} is under a millisecond")
         return self
 
 

@@ -119,7 +119,8 @@ def _judged_from_per_s(breaker: Breaker) -> int:
 def _shared_outlier_detection(outbound: Outbound) -> Layer:
     """The outlier detection of every cluster at once: sent only where all breakers agree.
 
-    These keys hold for every cluster of an Envoy and outrank what :clusters says of each, so one
+    All that decides, also where a cluster leaves it at Envoy's defaults: those eject a tenth of the
+    hosts at most, and some that are merely slower than others. These keys hold for every cluster of an Envoy and outrank what :clusters says of each, so one
     dependency with a breaker of its own leaves outlier detection to :clusters.
     """
     breakers = [calls.breaker for calls in outbound.dependencies.values() if calls is not None]
@@ -132,8 +133,10 @@ def _shared_outlier_detection(outbound: Outbound) -> Layer:
         prefix + "interval_ms": _ms(one.interval),
         prefix + "base_ejection_time_ms": _ms(one.base_ejection_time),
         prefix + "max_ejection_time_ms": _ms(one.max_ejection_time),
+        prefix + "max_ejection_percent": one.max_ejection_percent,
         prefix + "consecutive_5xx": one.consecutive_5xx,
         prefix + "enforcing_consecutive_5xx": one.enforcing_consecutive_5xx,
+        prefix + "enforcing_success_rate": one.enforcing_success_rate,
         prefix + "enforcing_failure_percentage": one.enforcing_failure_percentage,
         prefix + "failure_percentage_threshold": one.failure_percentage_threshold,
         prefix + "failure_percentage_request_volume": one.failure_percentage_request_volume,

@@ -113,7 +113,8 @@ _NUMBERS: tuple[tuple[str, float, float], ...] = (
     (r"outlier_detection\.consecutive_5xx", 1, UNLIMITED),
     (r"outlier_detection\.failure_percentage_(?:minimum_hosts|request_volume)", 1, UNLIMITED),
     (r"outlier_detection\.failure_percentage_threshold", 1, 100),
-    (r"outlier_detection\.enforcing_(?:consecutive_5xx|failure_percentage)", 0, 100),
+    (r"outlier_detection\.max_ejection_percent", 0, 100),
+    (r"outlier_detection\.enforcing_(?:consecutive_5xx|success_rate|failure_percentage)", 0, 100),
     (r"re2\.max_program_size\.error_level", 100, 1_000_000),
 )
 _COMPILED = tuple((re.compile(pattern), low, high) for pattern, low, high in _NUMBERS)
