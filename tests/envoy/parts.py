@@ -268,9 +268,9 @@ def configure(
         "TOKEN_FILE": directory / "token.yaml",
     }  # fmt: skip
     write_token(directory / "token.yaml", token)
-    document = yaml.safe_load(render(BOOTSTRAP, values))
-    listener = yaml.safe_load(render(OUTBOUND_LISTENER, values))
-    document["static_resources"]["listeners"].append(listener)
+    listeners = "  listeners:\n"
+    bootstrap, outbound = render(BOOTSTRAP, values), render(OUTBOUND_LISTENER, values)
+    document = yaml.safe_load(bootstrap.replace(listeners, listeners + outbound))
     document["static_resources"]["clusters"].append(static_cluster("legacy", upstream_port))
     config = directory / "envoy.yaml"
     config.write_text(yaml.safe_dump(document))

@@ -120,8 +120,9 @@ def _shared_outlier_detection(outbound: Outbound) -> Layer:
     """The outlier detection of every cluster at once: sent only where all breakers agree.
 
     All that decides, also where a cluster leaves it at Envoy's defaults: those eject a tenth of the
-    hosts at most, and some that are merely slower than others. These keys hold for every cluster of an Envoy and outrank what :clusters says of each, so one
-    dependency with a breaker of its own leaves outlier detection to :clusters.
+    hosts at most, and some that are merely slower than others. These keys hold for every cluster of
+    an Envoy and outrank what :clusters says of each, so one dependency with a breaker of its own
+    leaves outlier detection to :clusters.
     """
     breakers = [calls.breaker for calls in outbound.dependencies.values() if calls is not None]
     found = {outlier_detection(breaker) for breaker in (outbound.defaults.breaker, *breakers)}
