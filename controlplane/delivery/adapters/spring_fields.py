@@ -51,7 +51,12 @@ CALL_ROWS = (
         "side: anywhere between nothing and the bound. At least 1ms",
     ),
     Row("retry.backoff.multiplier", ("retry.exponentialBackoffMultiplier",), "as it is"),
-    Row("retry.backoff.max_ms", ("retry.exponentialMaxWaitDuration",), "a duration"),
+    Row(
+        "retry.backoff.max_ms",
+        ("retry.exponentialMaxWaitDuration",),
+        "a duration. resilience4j cuts the random wait off there instead of spreading it below: of "
+        "the retries that come late enough, half or more wait exactly so long, and come together",
+    ),
     Row(
         "retry.backoff.jitter",
         ("retry.enableRandomizedWait", "retry.randomizedWaitFactor", "retry.waitDuration"),
