@@ -37,6 +37,14 @@ class TidegateError(Exception):
         self.field = field
 
 
+class BadRequest(TidegateError):
+    """The request itself makes no sense, whatever it asks for."""
+
+    status = 400
+    code = "bad-request"
+    title = "That request makes no sense"
+
+
 class InvalidInput(TidegateError):
     """What was sent cannot be used; `field` or `problems` say where and why."""
 

@@ -34,7 +34,13 @@ def page_of(request: HttpRequest, error: TidegateError) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """400. Scripts that call the API by a name that is not allowed get it as JSON."""
+    """400. Scripts that call the API get it as JSON."""
+    if isinstance(exception, TidegateError):
+        if not request.path.startswith("/api/"):
+            return page_of(request, exception)
+        return JsonResponse(
+            problem_document(exception), status=exception.status, content_type=CONTENT_TYPE
+        )
     is_host = isinstance(exception, DisallowedHost)
     message = WRONG_HOST if is_host else "The server could not read it."
     if not request.path.startswith("/api/"):

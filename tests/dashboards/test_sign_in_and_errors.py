@@ -177,3 +177,16 @@ def test_a_session_that_cannot_be_read_is_a_503_and_not_a_crash(
 
     assert answer.status_code == 503
     assert answer["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/?environment=%00", "environment"), ("/changes/?service=a%00", "service"), ("/?q=%00", "q")],
+)
+def test_a_nul_in_an_address_is_a_page_that_names_the_parameter(
+    operator: Client, checkout: Service, path: str, name: str
+) -> None:
+    answer = operator.get(path)
+
+    assert answer.status_code == 400
+    assert f"{name} holds a NUL character" in answer.content.decode()

@@ -51,7 +51,7 @@ class ServiceTokensView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return service tokens, newest first; never their texts."""
-        window = window_of(request)
+        window = window_of(request, "environment", "service")
         tokens = list_service_token_rows(
             environment=request.query_params.get("environment") or None,
             service=request.query_params.get("service") or None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -13,10 +14,13 @@ from typing import TypeVar
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
+from controlplane.access.http.queries import check_names
 from controlplane.kernel.errors import InvalidInput
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+MAX_CURSOR_CHARACTERS = 1024
+MAX_NUMBER = 2**63 - 1
 _LIMIT = re.compile("[0-9]{1,9}")
 PARAMETERS = [
     OpenApiParameter("limit", int, description=f"At most this many, 1 to {MAX_LIMIT}."),
@@ -53,12 +57,14 @@ class Window:
         return items[: self.limit], len(items) > self.limit
 
 
-def window_of(request: Request) -> Window:
-    """Return the part of a list that a request asks for.
+def window_of(request: Request, *filters: str) -> Window:
+    """Return the part of a list that a request asks for; `filters` are its other parameters.
 
     Raises:
+        BadRequest: it has a parameter that is none of them.
         InvalidInput: a limit out of range, or a cursor that is not one of ours.
     """
+    check_names(request, (*filters, *(each.name for each in PARAMETERS)))
     limit_text = request.query_params.get("limit", str(DEFAULT_LIMIT))
     if not (_LIMIT.fullmatch(limit_text) and 1 <= int(limit_text) <= MAX_LIMIT):
         raise InvalidInput(f"limit must be 1 to {MAX_LIMIT}", field="limit")
@@ -72,11 +78,12 @@ def encode_cursor(key: int | str) -> str:
 
 
 def _decoded(cursor: str) -> int | str:
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        (key,) = json.loads(raw)
-    except (binascii.Error, ValueError, TypeError):
-        key = None
-    if isinstance(key, bool) or not isinstance(key, int | str):
-        raise InvalidInput("cursor must be the next_cursor of a page of this list", field="cursor")
-    return key
+    key: object = None
+    if len(cursor) <= MAX_CURSOR_CHARACTERS:
+        with contextlib.suppress(binascii.Error, ValueError, TypeError, RecursionError):
+            (key,) = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    if isinstance(key, str) and key.isprintable():
+        return key
+    if isinstance(key, int) and not isinstance(key, bool) and abs(key) <= MAX_NUMBER:
+        return key
+    raise InvalidInput("cursor must be the next_cursor of a page of this list", field="cursor")

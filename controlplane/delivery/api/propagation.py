@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
+from controlplane.access.http.queries import choice_of
 from controlplane.delivery.api.serializers import (
     DriftsOut,
     InstancesProgressOut,
@@ -23,7 +24,6 @@ from controlplane.delivery.selectors import (
     list_recent_publications,
 )
 from controlplane.kernel.clock import utc_now
-from controlplane.kernel.errors import InvalidInput
 from controlplane.registry.http.environments import ENVIRONMENT, environment_of
 
 _SERVICE = OpenApiParameter("service", str, description="Only of this service.")
@@ -42,7 +42,7 @@ class PublicationsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return publications, newest first; those of the fleet default itself are left out."""
-        window = window_of(request)
+        window = window_of(request, "environment", "service")
         rows = list_recent_publications(
             environment_of(request).slug,
             service=request.query_params.get("service") or None,
@@ -89,8 +89,8 @@ class PublicationInstancesView(APIView):
     )
     def get(self, request: Request, sequence: int) -> Response:
         """Return instances by name, with when each fetched, applied or rejected it."""
-        window = window_of(request)
-        progress = _choice(request, "progress", [*Progress])
+        window = window_of(request, "environment", "progress")
+        progress = choice_of(request, "progress", [*Progress])
         found = follow_publication(environment_of(request).slug, sequence, now=utc_now())
         after = str(window.after or "")
         rows = [
@@ -123,8 +123,8 @@ class DriftView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return drifting and silent instances by service and name, with how late each is."""
-        window = window_of(request)
-        kind = _choice(request, "kind", [*DriftKind])
+        window = window_of(request, "environment", "service", "kind")
+        kind = choice_of(request, "kind", [*DriftKind])
         service = request.query_params.get("service")
         fleet = fleet_drift(
             environment_of(request).slug, [service] if service else None, now=utc_now()
@@ -151,12 +151,3 @@ class DriftView(APIView):
                 }
             ).data
         )
-
-
-def _choice(request: Request, name: str, known: list[str]) -> str | None:
-    asked = request.query_params.get(name)
-    if not asked:
-        return None
-    if asked not in known:
-        raise InvalidInput(f"{name} must be one of: {', '.join(known)}", field=name)
-    return asked

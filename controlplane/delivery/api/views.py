@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
+from controlplane.access.http.queries import choice_of
 from controlplane.delivery.api.serializers import ConvergenceOut, InstancesOut
 from controlplane.delivery.selectors import convergence, list_instances
 from controlplane.kernel.clock import utc_now
@@ -36,9 +37,9 @@ class InstancesView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return instances by service and instance."""
-        window = window_of(request)
+        window = window_of(request, "environment", "service", "live")
         parameters = request.query_params
-        is_live_only = parameters.get("live") in ("1", "true")
+        is_live_only = choice_of(request, "live", ("true", "false")) == "true"
         after = str(window.after or "")
         instances = [
             row

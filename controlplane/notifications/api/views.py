@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
-from controlplane.kernel.errors import InvalidInput
+from controlplane.access.http.queries import choice_of
 from controlplane.notifications.api.serializers import AlertsOut
 from controlplane.notifications.selectors import list_alerts
 
@@ -33,10 +33,8 @@ class AlertsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return alerts, newest first, each with what every channel has been told."""
-        window = window_of(request)
-        state = request.query_params.get("state") or None
-        if state is not None and state not in STATES:
-            raise InvalidInput(f"state must be one of: {', '.join(STATES)}", field="state")
+        window = window_of(request, "environment", "state")
+        state = choice_of(request, "state", STATES)
         found = list_alerts(
             request.query_params.get("environment") or None,
             is_open=None if state is None else STATES[state],

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
+from controlplane.access.http.queries import choice_of
 from controlplane.kernel.clock import utc_now
 from controlplane.kernel.errors import InvalidInput
 from controlplane.policies.api.serializers import ChangesOut
@@ -42,16 +43,13 @@ class ChangesView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return changes, newest first."""
-        window = window_of(request)
+        window = window_of(request, "environment", "service", "actor", "kind", "since")
         parameters = request.query_params
-        kind = parameters.get("kind") or None
-        if kind is not None and kind not in _KINDS:
-            raise InvalidInput(f"kind must be one of: {', '.join(_KINDS)}", field="kind")
         changes = list_changes(
             environment_of(request).slug,
             service=parameters.get("service") or None,
             actor=parameters.get("actor") or None,
-            kind=kind,
+            kind=choice_of(request, "kind", _KINDS),
             since=_instant(parameters.get("since")),
             before_id=window.after_number,
             limit=window.one_more,

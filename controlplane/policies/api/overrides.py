@@ -49,7 +49,7 @@ class OverridesView(APIView):
     )
     def get(self, request: Request, service_slug: str) -> Response:
         """Return overrides in force, oldest first."""
-        window = window_of(request)
+        window = window_of(request, "environment")
         service = get_service(environment_of(request).slug, service_slug)
         after = window.after_number or 0
         overrides = [

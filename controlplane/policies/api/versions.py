@@ -52,7 +52,7 @@ class VersionsView(APIView):
     )
     def get(self, request: Request, service_slug: str) -> Response:
         """Return versions, newest first; the ETag is that of the version in force."""
-        window = window_of(request)
+        window = window_of(request, "environment")
         service = get_service(environment_of(request).slug, service_slug)
         versions = list_versions(service, before_number=window.after_number, limit=window.one_more)
         page, has_next = window.cut(versions)
@@ -179,7 +179,7 @@ class FleetDefaultVersionsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return fleet defaults, newest first."""
-        window = window_of(request)
+        window = window_of(request, "environment")
         versions = list_fleet_defaults(
             environment_of(request), before_number=window.after_number, limit=window.one_more
         )

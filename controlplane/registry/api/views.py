@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 
 from controlplane.access.http.paging import PARAMETERS, encode_cursor, window_of
 from controlplane.access.http.permissions import MayAct
+from controlplane.access.http.queries import check_names
 from controlplane.registry.api.serializers import EnvironmentsOut, ServiceOut, ServicesOut
 from controlplane.registry.http.environments import ENVIRONMENT, environment_of
 from controlplane.registry.selectors import get_service, list_environments, list_services
@@ -23,6 +24,7 @@ class EnvironmentsView(APIView):
     @extend_schema(operation_id="list_environments", responses=EnvironmentsOut)
     def get(self, request: Request) -> Response:
         """Return every environment, oldest first."""
+        check_names(request, ())
         return Response(EnvironmentsOut({"environments": list_environments()}).data)
 
 
@@ -44,7 +46,7 @@ class ServicesView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Return services by name."""
-        window = window_of(request)
+        window = window_of(request, "environment", "team", "query")
         team, query = request.query_params.get("team"), request.query_params.get("query", "")
         after = str(window.after or "")
         services = [
