@@ -196,9 +196,8 @@ class Publication(models.Model):
                 name="publications_by_service",
             ),
             models.Index(
-                fields=["environment", "service_slug", "-sequence"],
-                condition=Q(cohort="canary"),
-                name="canary_publications_by_service",
+                fields=["environment", "service_slug", "cohort", "-sequence"],
+                name="publications_by_cohort",
             ),
         ]
 
