@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import connection
 
 from controlplane.access.models import AuditEntry
+from controlplane.access.services import audit
+from controlplane.kernel import hints
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput
 from controlplane.policies.models import Override
 from controlplane.policies.selectors import (
@@ -12,8 +20,14 @@ from controlplane.policies.selectors import (
     get_override,
     list_overrides_in_force,
 )
-from controlplane.policies.services import extend_override, open_override, revert_override
+from controlplane.policies.services import (
+    extend_override,
+    open_override,
+    overrides,
+    revert_override,
+)
 from controlplane.policies.services.overrides import close_expired_overrides
+from controlplane.policies.services.publications import publishing
 from controlplane.policies.tasks import close_expired_overrides as close_task
 from controlplane.registry.models import Service
 from tests.access.actors import ADMIN, OPERATOR, VIEWER
@@ -270,6 +284,63 @@ def test_ended_overrides_are_closed_and_told_once(checkout: Service, now: dateti
     assert get_override(override.pk).closed_at == override.ends_at
     assert AuditEntry.objects.filter(action="override.ended").count() == 1
     assert newest().sequence == sequence
+
+
+def test_a_backlog_that_is_cut_short_stays_closed_as_far_as_it_came(
+    checkout: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = [open_on(checkout, now, minutes=minutes) for minutes in range(5, 10)]
+    monkeypatch.setattr(overrides, "CLOSED_AT_ONCE", 2)
+    record = audit.record
+
+    def out_of_time(**entry: Any) -> None:
+        if entry["subject"] == f"override:{opened[3].pk}":
+            raise SoftTimeLimitExceeded
+        record(**entry)
+
+    monkeypatch.setattr(audit, "record", out_of_time)
+    later = now + timedelta(hours=1)
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        close_expired_overrides(actor=ADMIN, now=later)
+
+    assert Override.objects.exclude(closed_at=None).count() == 2
+    assert AuditEntry.objects.filter(action="override.ended").count() == 2
+    monkeypatch.setattr(audit, "record", record)
+    assert close_expired_overrides(actor=ADMIN, now=later) == 3
+
+
+def test_others_publish_while_a_backlog_is_closed(
+    transactional_db: None,
+    checkout: Service,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for minutes in range(5, 10):
+        open_on(checkout, now, minutes=minutes)
+    monkeypatch.setattr(overrides, "CLOSED_AT_ONCE", 2)
+    monkeypatch.setattr(hints, "send_hints", lambda channel, messages: True)
+    later = now + timedelta(hours=1)
+    closed: list[int] = []
+
+    def publish() -> None:
+        closed.append(Override.objects.exclude(closed_at=None).count())
+        publish_on(checkout, later, deadline(2000 + len(closed)))
+        connection.close()
+
+    @contextmanager
+    def publishing_and_others_after() -> Iterator[None]:
+        with publishing():
+            yield
+        other = threading.Thread(target=publish)
+        other.start()
+        other.join()
+
+    monkeypatch.setattr(overrides, "publishing", publishing_and_others_after)
+
+    assert close_expired_overrides(actor=ADMIN, now=later) == 5
+    assert closed == [2, 4, 5]
+    assert newest().version_number == 3
 
 
 def test_the_tidying_task_publishes_an_environment_that_never_was(checkout: Service) -> None:

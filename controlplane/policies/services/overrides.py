@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from controlplane.access.domain.actors import Actor
 from controlplane.access.services import audit
@@ -23,6 +24,7 @@ from controlplane.policies.services.records import change_rows
 from controlplane.registry.models import Service
 
 SHORTEST = timedelta(seconds=5)
+CLOSED_AT_ONCE = 100
 
 
 def open_override(
@@ -121,19 +123,27 @@ def revert_override(*, actor: Actor, override: Override, reason: str, now: datet
 def close_expired_overrides(*, actor: Actor, now: datetime) -> int:
     """Mark overrides past their end as closed, with an audit entry each; return how many.
 
-    Nothing is published: instances left them behind at their end, by the clock.
+    Nothing is published: instances left them behind at their end, by the clock. A backlog, such as
+    after the worker was away, is closed a hundred at a time: whoever waits to publish comes in
+    between, and what is closed stays closed if this is ended before it is through.
     """
     closed = 0
     ended = Override.objects.filter(closed_at=None, ends_at__lte=now)
-    if not ended.exists():
-        return closed
+    while ended.exists():
+        closed += _close_batch(ended, actor, now)
+    return closed
+
+
+def _close_batch(ended: QuerySet[Override], actor: Actor, now: datetime) -> int:
     with publishing():
-        for override in ended.select_related("service__environment").order_by("ends_at", "id"):
+        batch = list(
+            ended.select_related("service__environment").order_by("ends_at", "id")[:CLOSED_AT_ONCE]
+        )
+        for override in batch:
             override.closed_at, override.closed_by = override.ends_at, actor.name
             override.save(update_fields=["closed_at", "closed_by"])
             _record(actor, "override.ended", override, "its time was up", now, {})
-            closed += 1
-    return closed
+    return len(batch)
 
 
 def _in_force(override: Override, now: datetime) -> Override:
