@@ -10,7 +10,7 @@ import sys
 from subprocess import PIPE
 
 
-def run_forking(script: str, *arguments: str, within_s: float = 60.0) -> str:
+def run_forking(script: str, *arguments: str, within_s: float = 100.0) -> str:
     """Run a script to its end, children included; returns what it printed.
 
     Raises:

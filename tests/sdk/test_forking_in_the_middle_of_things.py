@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -171,3 +172,86 @@ client.stop()
 
 def test_threads_that_fork_at_once_leave_nothing_held(plane: RealPlane) -> None:
     run_forking(AT_ONCE, plane.url)
+
+
+BEHIND_PYTHONS_BACK = """
+import ctypes, logging, os, sys, threading, time
+from pathlib import Path
+import tidegate
+
+url, touched, *given = sys.argv[1:]
+logging.getLogger("tidegate").setLevel(logging.ERROR)
+client = tidegate.SyncPolicyClient(
+    url, "prod", "checkout", "tgs_x", instance_id=given[0] if given else None,
+    transport="long_poll",
+)
+if touched != "start of a parent that has none":
+    client.start(first_answer_s=60)
+of_parent = client.instance_id
+
+def is_idle(thread):
+    task = Path(f"/proc/self/task/{thread.native_id}")
+    sleeps = (task / "stat").read_text().rpartition(")")[2].split()[0] == "S"
+    waits_to_run = "futex" in (task / "wchan").read_text()
+    frame = sys._current_frames()[thread.ident]
+    return sleeps and not waits_to_run and frame.f_code.co_name == "select"
+
+# Python itself is broken in a child when a thread ran, or waited to run, at such a fork: let the
+# client come to rest, in a poll that is held.
+looks = 0
+for thread in threading.enumerate():
+    while thread.name == "tidegate" and looks < 50:
+        looks = looks + 1 if is_idle(thread) else 0
+        time.sleep(0.01)
+
+touch = {
+    "is_running": lambda: client.is_running,
+    "instance_id": lambda: client.instance_id,
+    "start": client.start,
+    "start of a parent that has none": lambda: client.start(first_answer_s=60),
+}[touched]
+
+# As uWSGI forks: with the GIL held, and without a call of what was registered with Python.
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    threads = [threading.Thread(target=touch) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    changed = threading.Event()
+    client.subscribe(lambda policy: policy.inbound.shedding.level == 2 and changed.set())
+    assert client.is_running
+    assert client.instance_id != of_parent, client.instance_id
+    if given:
+        assert client.instance_id == f"{given[0]}-{os.getpid()}", client.instance_id
+    os.write(1, f"{client.instance_id}\\n".encode())
+    assert changed.wait(60), "the policy never came"
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+client.stop()
+"""
+
+
+@pytest.mark.parametrize("given", [[], ["web"]], ids=["default", "given"])
+@pytest.mark.parametrize(
+    "touched", ["is_running", "instance_id", "start", "start of a parent that has none"]
+)
+def test_a_fork_that_python_never_hears_of_is_noticed_by_the_process_id(
+    plane: RealPlane, touched: str, given: list[str]
+) -> None:
+    threading.Thread(target=publish_when_two_follow, args=(plane, touched), daemon=True).start()
+
+    instance = run_forking(BEHIND_PYTHONS_BACK, plane.url, touched, *given).strip()
+
+    assert plane.instances[instance] in ('"7-0-aa"', '"8-0-aa"')
+    assert len(plane.instances) == (1 if touched.endswith("none") else 2)
+
+
+def publish_when_two_follow(plane: RealPlane, touched: str) -> None:
+    wanted = 1 if touched.endswith("none") else 2
+    with plane.changed:
+        plane.changed.wait_for(
+            lambda: list(plane.instances.values()).count('"7-0-aa"') == wanted, 60
+        )
+    plane.publish(8, shed_level=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import platform
 import re
@@ -322,6 +323,7 @@ def _detail(body: bytes) -> str:
     return body[:200].decode("utf-8", "replace")
 
 
+@functools.cache  # looked up on disk, which a forked child need not do again
 def _sdk_version() -> str:
     try:
         return version("tidegate")

@@ -54,6 +54,8 @@ class SyncPolicyClient:
         self._first_answer_s = 2.0
         self._switching = threading.RLock()
         self._running: _Running | None = None
+        self._pid = os.getpid()
+        self._beginning: dict[int, threading.Lock] = {}  # by process
         # No cycle through self: a client that nobody holds any more is gone, and stopped, at once.
         self._make = partial(
             PolicyClient,
@@ -84,6 +86,7 @@ class SyncPolicyClient:
     @property
     def instance_id(self) -> str:
         """Names this process; another one in each forked child."""
+        self._ensure_own_process()
         return self._client.instance_id
 
     @property
@@ -129,6 +132,7 @@ class SyncPolicyClient:
     @property
     def is_running(self) -> bool:
         """Whether this process follows the control plane."""
+        self._ensure_own_process()
         return self._running is not None and self._running.is_alive
 
     def subscribe(self, callback: Subscriber) -> None:
@@ -147,6 +151,7 @@ class SyncPolicyClient:
         Returns after the first answer or failure, at the latest after `first_answer_s`.
         A second call does nothing.
         """
+        self._ensure_own_process()
         with self._switching:
             if self.is_running:
                 return
@@ -157,6 +162,7 @@ class SyncPolicyClient:
 
     def stop(self) -> None:
         """Stop following; the policy in force stays in force. A second call does nothing."""
+        self._ensure_own_process()
         with self._switching:
             running, self._running = self._running, None
         if running is None:
@@ -179,6 +185,7 @@ class SyncPolicyClient:
 
     def hold(self) -> None:
         """Let no policy be half applied while the process forks."""
+        self._ensure_own_process()
         self._switching.acquire()
 
     def release(self) -> None:
@@ -196,6 +203,18 @@ class SyncPolicyClient:
             self._stop_at_exit.detach()
             running = self._running = _Running(self._client, self._first_answer_s)
             self._stop_at_exit = weakref.finalize(self, running.stop)
+        self._pid = os.getpid()  # last: other threads go on from here
+
+    def _ensure_own_process(self) -> None:
+        """Begin again in a child of a fork that called none of Python's hooks, such as uWSGI's.
+
+        Its locks may be held by threads that are no more, except for one that this process made.
+        """
+        if self._pid == os.getpid():
+            return
+        with self._beginning.setdefault(os.getpid(), threading.Lock()):
+            if self._pid != os.getpid():
+                self.begin_again()
 
     def _replace_client(self, instance_id: str | None) -> None:
         """Make another client, which any event loop may run, and let it go on from the old."""
