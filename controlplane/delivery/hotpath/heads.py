@@ -69,6 +69,7 @@ class Incoming:
         self._feed(raw)
         self.is_head_only = self.is_complete
         self._read_head()
+        self._let_parser_go()
 
     def allow_bytes(self, limit_bytes: int) -> None:
         """Say how long the body may be.
@@ -94,6 +95,7 @@ class Incoming:
             raise BadRequest("the body is too large", body_too_large(self._limit_bytes))
         if not self.is_complete and self._fed_bytes - self._size > MAX_FRAMING_BYTES:
             raise BadRequest("the chunks hold little but framing")
+        self._let_parser_go()
         if self._has_more_begun:
             # What follows a body in the same packet cannot be told from it here.
             self.keeps_alive = False
@@ -162,6 +164,11 @@ class Incoming:
             if not self.is_complete:
                 raise BadRequest(str(error) or type(error).__name__) from None
             self._has_more_begun = True  # garbage behind a complete request: answer, then end
+
+    def _let_parser_go(self) -> None:
+        # It holds on to this object: each request would wait for the garbage collector.
+        if self.is_complete:
+            del self._parser
 
     def _read_head(self) -> None:
         try:
