@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from structlog.testing import capture_logs
 
 from controlplane.delivery.services import feed as feed_module
@@ -15,6 +16,7 @@ from controlplane.delivery.services import report_writer as writer_module
 from controlplane.delivery.services.instruments import SEQUENCE_LEAD
 from controlplane.delivery.services.loading import START, read_changes
 from controlplane.policies.models import Publication
+from controlplane.registry.models import Environment
 from tests.delivery.builders import Clock, Plane, answer, published
 from tests.delivery.rows import in_thread, publication_row, token_row
 from tests.delivery.test_feed import look_and_stop, lose_the_database, make_feed, note_an_instance
@@ -122,6 +124,34 @@ def test_a_database_that_went_on_in_another_direction_is_read_as_a_whole(
     assert [served(plane, name) for name in ("checkout", "payments", "ledger")] == [5, 9, 11]
     assert events(lines) == ["history.differs"]
     assert lines[0]["services"] == ["prod/payments #9"]
+
+
+def test_a_service_that_a_restored_database_does_not_know_moves_on_by_the_command_that_is_said(
+    prod: Environment, tmp_path: Path
+) -> None:
+    publication_row(3, service="", policy={"inbound": {"deadline_ms": 3000}})
+    plane, feed = make_feed(tmp_path)
+    feed.load()
+    publication_row(8, service="ledger", policy={"inbound": {"deadline_ms": 8}})
+    publication_row(9, service="ledger", policy={"inbound": {"deadline_ms": 9}}, canary_ratio=1.0)
+    feed.load()
+    Publication.objects.filter(service_slug="ledger").delete()  # restored from a backup
+    call_command("raise_sequence", "--above", "9", "--reason", "restored")
+
+    with capture_logs() as lines:
+        feed.load()
+    before = served(plane, "ledger")
+    said = next(line for line in lines if line["event"] == "history.differs")
+    call_command(*said["command"].split()[1:], "--reason", "lost with the backup")
+    feed.load()
+
+    slot = plane.store.find_slot("prod", "ledger")
+    assert before == 8
+    assert said["services"] == ["prod/ledger #8", "prod/ledger #9"]
+    assert said["command"] == "manage.py raise_sequence --above 9 --service prod/ledger"
+    assert slot is not None
+    assert slot.stable.snapshot.sequence > 9
+    assert slot.lane(b"an instance of the canary") is slot.stable
 
 
 def test_a_publication_that_has_the_number_of_a_lost_one_is_served_and_the_loss_is_said(

@@ -10,13 +10,21 @@ from django.core.management import CommandError, call_command
 
 from controlplane.access.models import AuditEntry
 from controlplane.access.services.audit import verify_chain
-from controlplane.kernel.errors import Forbidden, InvalidInput
+from controlplane.kernel.errors import Forbidden, InvalidInput, NotFound, TidegateError
 from controlplane.policies.models import Publication, SequenceCounter
 from controlplane.policies.services import publish_fleet_default
 from controlplane.policies.services.sequences import HIGHEST, raise_sequence
 from controlplane.registry.models import Environment, Service
 from tests.access.actors import ADMIN, OPERATOR
-from tests.policies.builders import deadline, newest, open_on, publish_on, shed, start_on
+from tests.policies.builders import (
+    deadline,
+    newest,
+    open_on,
+    publish_on,
+    shed,
+    start_on,
+    stored_state,
+)
 
 
 @pytest.fixture
@@ -62,6 +70,58 @@ def test_a_canary_that_the_backup_does_not_know_is_ended_above_everybody(
     over = Publication.objects.get(cohort="canary")
     assert (over.ratio, over.policy) == (0.0, newest().policy)
     assert over.sequence > newest().sequence > 500
+
+
+def test_a_service_that_the_backup_does_not_know_gets_the_fleet_default_by_its_name(
+    published: Service, now: datetime
+) -> None:
+    raised = raise_sequence(
+        actor=ADMIN, above=500, reason="restored", now=now, lost=[("prod", "ledger")]
+    )
+
+    everybody = newest("ledger")
+    canary = Publication.objects.get(service_slug="ledger", cohort="canary")
+    assert everybody.policy == newest("").policy
+    assert (everybody.version_number, canary.ratio) == (newest("").version_number, 0.0)
+    assert canary.sequence > everybody.sequence > 500
+    assert raised.services == 3
+    assert AuditEntry.objects.latest("id").data["lost"] == ["prod/ledger"]
+
+
+def test_a_service_that_it_does_know_keeps_its_policy_though_it_is_named(
+    published: Service, now: datetime
+) -> None:
+    before = newest("checkout")
+
+    raised = raise_sequence(
+        actor=ADMIN, above=500, reason="restored", now=now, lost=[("prod", "checkout")] * 2
+    )
+
+    assert newest("checkout").policy == before.policy != newest("").policy
+    assert raised.services == 2
+
+
+@pytest.mark.parametrize(
+    ("lost", "problem", "error"),
+    [
+        (("prod", "Ledger!"), "no service can be named 'Ledger!'", InvalidInput),
+        (("prod", ""), "no service can be named ''", InvalidInput),
+        (("gone", "ledger"), "there is no environment 'gone'", NotFound),
+    ],
+)
+def test_a_name_that_nothing_can_have_is_refused(
+    published: Service,
+    now: datetime,
+    lost: tuple[str, str],
+    problem: str,
+    error: type[TidegateError],
+) -> None:
+    before = stored_state()
+
+    with pytest.raises(error, match=problem):
+        raise_sequence(actor=ADMIN, above=500, reason="restored", now=now, lost=[lost])
+
+    assert stored_state() == before
 
 
 def test_a_sequence_that_is_higher_already_stays(published: Service, now: datetime) -> None:
@@ -116,8 +176,10 @@ def test_the_command_says_what_it_did(
         (["--above", "-5", "--reason", "x"], "above must be 0 to"),
         (["--above", "5", "--reason", " "], "reason"),
         (["--reason", "x"], "--above"),
+        (["--above", "5", "--reason", "x", "--service", "checkout"], "takes environment/service"),
+        (["--above", "5", "--reason", "x", "--service", "gone/x"], "no environment 'gone'"),
     ],
-    ids=["negative", "no reason", "no number"],
+    ids=["negative", "no reason", "no number", "no environment", "an unknown environment"],
 )
 def test_the_command_names_what_is_wrong(
     published: Service, arguments: list[Any], problem: str

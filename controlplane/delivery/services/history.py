@@ -80,6 +80,8 @@ class History:
         Args:
             lower: the services of which something newer was served, and what that was.
         """
+        highest = max(position.sequence for _, position in lower)
+        names = sorted({f"{key[0]}/{key[1]}" for key, _ in lower if key[1]})[:NAMED_AT_MOST]
         logger.error(
             "history.differs",
             services=[
@@ -87,6 +89,10 @@ class History:
                 for (environment, service, _), position in lower[:NAMED_AT_MOST]
             ],
             count=len(lower),
-            what="these keep what was served, which the database does not hold any more; publish "
-            "them again with manage.py raise_sequence",
+            what="these keep what was served, which the database does not hold any more, until "
+            "they are published again: by their names, for it may not know them; it gives those "
+            "that it does not know the fleet default",
+            command=" ".join(
+                (f"manage.py raise_sequence --above {highest}", *(f"--service {n}" for n in names))
+            ),
         )

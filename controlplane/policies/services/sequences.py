@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controlplane.access.domain.actors import Actor
 from controlplane.access.services import audit
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.ids import new_nonce
+from controlplane.kernel.ids import is_slug, new_nonce
 from controlplane.policies.models import SequenceCounter
 from controlplane.policies.selectors.publications import list_published_slugs
 from controlplane.policies.selectors.sources import (
@@ -24,7 +25,7 @@ from controlplane.policies.services.publications import (
 )
 from controlplane.policies.services.reasons import checked_reason
 from controlplane.registry.models import Environment
-from controlplane.registry.selectors import list_environments
+from controlplane.registry.selectors import get_environment, list_environments
 
 HIGHEST = 10**15
 """Higher ones are no mistake of a counter; JSON's readers are exact up to nine times that."""
@@ -39,22 +40,38 @@ class RaisedSequence:
     services: int
 
 
-def raise_sequence(*, actor: Actor, above: int, reason: str, now: datetime) -> RaisedSequence:
+def raise_sequence(
+    *,
+    actor: Actor,
+    above: int,
+    reason: str,
+    now: datetime,
+    lost: Iterable[tuple[str, str]] = (),
+) -> RaisedSequence:
     """Hand out sequences above `above` from now on, and publish everything in force again.
 
     For a database that was restored from a backup: instances hold higher sequences than it hands
     out, so they refuse what it publishes, and policies that it does not know any more. Afterwards
-    every instance follows what this database holds; a canary that it does not know is over. Done
-    twice, it publishes twice and changes nothing else; a sequence that is higher already stays.
+    the instances of every service that this database knows, or that is named in `lost`, follow
+    what it holds; a canary that it does not know is over. Those of any other service keep the
+    policy that is lost. Done twice, it publishes twice and changes nothing else; a sequence that is
+    higher already stays.
+
+    Args:
+        lost: environments and services that were first published after the backup; they get the
+            fleet default, as a service does that nobody registered.
 
     Raises:
         Forbidden: the actor may not publish for the whole fleet.
-        InvalidInput: `above` is negative, or so high that it cannot be one of ours.
+        InvalidInput: `above` is negative, or so high that it cannot be one of ours; or a lost
+            service has a name that none can have.
+        NotFound: a lost service is of an environment that does not exist.
     """
     actor.require("fleet_default.publish")
     why = checked_reason(reason)
     if not 0 <= above <= HIGHEST:
         raise InvalidInput(f"above must be 0 to {HIGHEST}, not {above}", field="above")
+    named = _checked_names(lost)
     with publishing():
         counter = SequenceCounter.objects.get(pk=1)
         before = counter.value
@@ -62,7 +79,7 @@ def raise_sequence(*, actor: Actor, above: int, reason: str, now: datetime) -> R
         counter.save(update_fields=["value"])
         count = 0
         for environment in list_environments():
-            plans = _plans_in_force(environment, now)
+            plans = _plans_in_force(environment, named.get(environment.slug, set()), now)
             publish_plans(
                 environment,
                 plans,
@@ -79,13 +96,32 @@ def raise_sequence(*, actor: Actor, above: int, reason: str, now: datetime) -> R
             subject="sequence",
             at=now,
             reason=why,
-            data={"before": before, "above": above, "after": counter.value, "services": count},
+            data={
+                "before": before,
+                "above": above,
+                "after": counter.value,
+                "services": count,
+                "lost": [
+                    f"{slug}/{name}" for slug in sorted(named) for name in sorted(named[slug])
+                ],
+            },
         )
     return RaisedSequence(before, counter.value, count)
 
 
-def _plans_in_force(environment: Environment, now: datetime) -> dict[str, Plan]:
-    """Return what each published name gets as things stand; they were checked when published.
+def _checked_names(lost: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    named: dict[str, set[str]] = {}
+    for environment, service in lost:
+        if not is_slug(service):
+            raise InvalidInput(f"no service can be named {service!r}", field="service")
+        named.setdefault(get_environment(environment).slug, set()).add(service)
+    return named
+
+
+def _plans_in_force(
+    environment: Environment, lost: Iterable[str], now: datetime
+) -> dict[str, Plan]:
+    """Return what each published or lost name gets as things stand, checked when published.
 
     Delivery may serve a canary that started after the backup: whatever it is, ratio 0 ends it, and
     its instances go to everybody's publication instead of staying on a policy that is lost.
@@ -93,8 +129,9 @@ def _plans_in_force(environment: Environment, now: datetime) -> dict[str, Plan]:
     default_plan = plan_policies(PolicySources(newest_fleet_default(environment)), now)
     sources = read_fleet_sources(environment, now=now)
     plans = {FLEET_DEFAULT: default_plan}
-    for slug in sorted(list_published_slugs(environment.slug) - {FLEET_DEFAULT}):
+    names = list_published_slugs(environment.slug).union(lost)
+    for slug in sorted(names - {FLEET_DEFAULT}):
         plan = plan_policies(sources[slug], now) if slug in sources else default_plan
-        lost = CanaryPlan("a lost canary", 0.0, new_nonce(), plan.steps)
-        plans[slug] = plan if plan.canary is not None else replace(plan, canary=lost)
+        over = CanaryPlan("a lost canary", 0.0, new_nonce(), plan.steps)
+        plans[slug] = plan if plan.canary is not None else replace(plan, canary=over)
     return plans
