@@ -299,9 +299,10 @@ class _Forks:
         self._one_at_a_time.release()
 
     def after_in_child(self) -> None:
-        held, self._held = self._held, []
+        # uWSGI calls this and not `before`: nobody says which were held, so all begin again.
+        self._held = []
         self._one_at_a_time = threading.Lock()
-        for client in held:
+        for client in list(self.clients):
             client.begin_again()
 
 
