@@ -41,7 +41,8 @@ def test_what_uses_a_database_passes_on_postgresql(postgres: Postgres, tmp_path:
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.survival.database_only",
-         "-p", "no:cacheprovider", "-m", "not scenario and not browser",
+         "-p", "no:cacheprovider", "-n", "auto", "--maxprocesses", "4",
+         "-m", "not scenario and not browser",
          *(f"tests/{part}" for part in PARTS)],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
