@@ -121,6 +121,23 @@ def test_retries_stop_when_the_budget_is_spent() -> None:
     assert {report.stopped_by for report in reports} == {"budget"}
 
 
+def test_a_response_that_nobody_gets_because_deciding_failed_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*policy_and_more: object) -> float:
+        raise RuntimeError("broken")
+
+    caller = Caller(200)
+    body = SlowBody(caller.clock)
+    caller.script._answers = [httpx.Response(503, stream=body)]
+    monkeypatch.setattr("tidegate.calls.delay_s", broken)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        caller.http.get("/")
+
+    assert body.is_closed
+
+
 def test_an_open_breaker_refuses_without_sending() -> None:
     caller = Caller(500, policy=dependency_policy(breaker=breaker_policy(), max_attempts=1))
     for _ in range(4):

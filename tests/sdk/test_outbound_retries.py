@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -131,6 +132,47 @@ async def test_the_response_of_a_failed_attempt_is_closed() -> None:
     assert failed.is_closed
 
 
+async def test_a_response_that_nobody_gets_because_deciding_failed_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*policy_and_more: object) -> float:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("tidegate.calls.delay_s", broken)
+    failed = httpx.Response(503, stream=Trickling())
+    caller = Caller(failed, policy=TRANSIENT)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await caller.get()
+
+    assert failed.is_closed
+
+
+async def test_a_caller_that_leaves_while_a_failure_is_read_leaves_it_closed() -> None:
+    body = Trickling()
+    failed = httpx.Response(503, headers={"Content-Length": "10"}, stream=body)
+    caller = Caller(failed, 200, policy=TRANSIENT)
+
+    calling = asyncio.create_task(caller.get())
+    await body.is_read.wait()
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+
+    assert failed.is_closed
+
+
+class Trickling(httpx.AsyncByteStream):
+    """A body that begins, and goes on when nobody waits any more."""
+
+    def __init__(self) -> None:
+        self.is_read = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.is_read.set()
+        yield b"busy"
+        await asyncio.Event().wait()
+
+
 async def test_full_jitter_waits_anywhere_below_the_exponential_bound() -> None:
     policy = dependency_policy().retry  # 50 ms, doubling, at most 2 s
 
@@ -187,6 +229,7 @@ async def test_a_dependency_cannot_make_a_call_without_deadline_wait_for_ever(as
         ("Mon, 02 Nov 2026 02:14:10 GMT", 10.0),
         ("Mon, 02 Nov 2026 02:13:00 GMT", 0.0),
         ("soon", None),
+        ("Mon, 02 Nov 99999999999999999999 02:14:10 GMT", None),
         ("-3", None),
         (None, None),
     ],

@@ -171,7 +171,17 @@ def test_successive_answers_sharpen_the_estimate() -> None:
     assert server.now_s() == pytest.approx(true_s + elapsed() - start_s, abs=0.6)
 
 
-@pytest.mark.parametrize("date", [None, "", "yesterday", "Mon, 99 Nov 2026 12:00:00 GMT"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "",
+        "yesterday",
+        "Mon, 99 Nov 2026 12:00:00 GMT",
+        "Mon, 02 Nov 99999999999999999999 12:00:00 GMT",
+        "Mon, 02 Nov 2026 12:00:00 +99999999999999999999",
+    ],
+)
 def test_a_missing_or_senseless_date_teaches_nothing(date: str | None) -> None:
     clock = FakeClock()
     server = ServerClock(wall=clock, elapsed=clock, skew_s=3.0)

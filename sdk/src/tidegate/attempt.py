@@ -16,6 +16,7 @@ _BROKEN_CONNECTION = httpx.NetworkError | httpx.RemoteProtocolError | httpx.Prox
 # An answer no larger than this is read before a retry, which keeps its connection usable.
 _DRAIN_BYTES = 16_384
 _DRAIN_S = 0.05
+_LONGEST_LENGTH = 20  # digits; Python refuses to read thousands of them
 
 
 class Attempt:
@@ -52,23 +53,40 @@ class Attempt:
         """Close the response of a failed attempt before the next."""
         if self.response is None:
             return
-        length = self.response.headers.get("content-length", "")
-        if length.isdecimal() and int(length) <= _DRAIN_BYTES:
-            with contextlib.suppress(TimeoutError, httpx.HTTPError):
-                async with asyncio.timeout(_DRAIN_S):
-                    await self.response.aread()
-        await self.response.aclose()
+        try:
+            if self._is_small(self.response):
+                with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                    async with asyncio.timeout(_DRAIN_S):
+                        await self.response.aread()
+        finally:
+            await self.response.aclose()
 
     def discard_in_thread(self, timeouts: ShrinkingTimeouts) -> None:
         """As `discard`, in a thread: a small answer is read, if it is there."""
         if self.response is None:
             return
-        length = self.response.headers.get("content-length", "")
-        if length.isdecimal() and int(length) <= _DRAIN_BYTES:
-            timeouts.end_in(_DRAIN_S)
-            with contextlib.suppress(httpx.HTTPError):
-                self.response.read()
-        self.response.close()
+        try:
+            if self._is_small(self.response):
+                timeouts.end_in(_DRAIN_S)
+                with contextlib.suppress(httpx.HTTPError):
+                    self.response.read()
+        finally:
+            self.response.close()
+
+    async def close(self) -> None:
+        """Close the response, read or not; nothing happens when there is none."""
+        if self.response is not None:
+            await self.response.aclose()
+
+    def close_in_thread(self) -> None:
+        """As `close`, in a thread."""
+        if self.response is not None:
+            self.response.close()
+
+    @staticmethod
+    def _is_small(response: httpx.Response) -> bool:
+        length = response.headers.get("content-length", "")
+        return length.isdecimal() and len(length) <= _LONGEST_LENGTH and int(length) <= _DRAIN_BYTES
 
 
 def too_late(request: httpx.Request, dependency: str) -> Attempt:

@@ -114,10 +114,12 @@ class CallRules:
     def plan(
         self, request: httpx.Request, attempt: Attempt, sent: int, deadline_at_s: float | None
     ) -> tuple[float | None, str | None]:
-        """The wait before the next attempt; or None, and why there is no next.
+        """The wait before the next attempt; or None, and why there is no next: not after a success.
 
         The budget comes last: only a retry that nothing else forbids may spend it.
         """
+        if not attempt.cause:
+            return None, None
         dependency = self.dependency
         stopped_by = self._forbidden_by(request, attempt, sent)
         if stopped_by is not None:

@@ -45,7 +45,7 @@ def parse_http_date(text: str) -> float | None:
     """The instant an HTTP date names, in seconds since 1970; None when it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

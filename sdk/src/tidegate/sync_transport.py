@@ -61,13 +61,15 @@ class SyncTidegateTransport(httpx.BaseTransport):
             while True:
                 attempt = self._attempt(request, deadline_at_s, is_first=sent == 0)
                 sent += attempt.is_sent
-                with rules.dependency.lock:
-                    wait_s = stopped_by = None
-                    if attempt.cause:
+                try:
+                    with rules.dependency.lock:
                         wait_s, stopped_by = rules.plan(request, attempt, sent, deadline_at_s)
-                    if wait_s is None:
-                        response = rules.finish(attempt, CallReport(sent, stopped_by))
-                        return self._bounded(request, response, deadline_at_s)
+                        if wait_s is None:
+                            response = rules.finish(attempt, CallReport(sent, stopped_by))
+                            return self._bounded(request, response, deadline_at_s)
+                except BaseException:
+                    attempt.close_in_thread()  # nobody else has the response, to give it back
+                    raise
                 if attempt.response is not None:
                     attempt.discard_in_thread(_timeouts(request))
                 self._sleep(wait_s)

@@ -57,12 +57,14 @@ class TidegateTransport(httpx.AsyncBaseTransport):
             while True:
                 attempt = await self._attempt(request, deadline_at_s, is_first=sent == 0)
                 sent += attempt.is_sent
-                wait_s = stopped_by = None
-                if attempt.cause:
+                try:
                     wait_s, stopped_by = rules.plan(request, attempt, sent, deadline_at_s)
-                if wait_s is None:
-                    response = rules.finish(attempt, CallReport(sent, stopped_by))
-                    return self._bounded(response, deadline_at_s)
+                    if wait_s is None:
+                        response = rules.finish(attempt, CallReport(sent, stopped_by))
+                        return self._bounded(response, deadline_at_s)
+                except BaseException:
+                    await attempt.close()  # nobody else has the response, to give it back
+                    raise
                 await attempt.discard()
                 await self._sleep(wait_s)
         except asyncio.CancelledError:
