@@ -206,6 +206,18 @@ def test_a_goodbye_that_makes_no_sense_is_a_goodbye_all_the_same(data: str) -> N
     run_virtually(story)
 
 
+def test_a_goodbye_for_ever_is_one_for_some_minutes() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop, luck=0.0) as following:
+            await asyncio.sleep(10)
+            following.plane.streams[0].say_goodbye(after_ms=10**400)
+            await asyncio.sleep(600)
+
+            assert [a.at_s for a in following.plane.asked if a.kind == "stream"] == [0.0, 310.0]
+
+    run_virtually(story)
+
+
 def test_a_goodbye_without_a_time_is_obeyed_by_its_retry_field() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
         async with Following(loop, luck=0.0) as following:

@@ -109,6 +109,8 @@ def unusable(case: str) -> dict[str, object]:
         body["schema"] = "tidegate/v9"
     elif case == "sequence":
         body["sequence"] = "8"
+    elif case == "huge sequence":
+        body["sequence"] = 10**400  # no metric can show it
     return body
 
 
@@ -121,6 +123,7 @@ def unusable(case: str) -> dict[str, object]:
         ("address", "it is for prod/payments, not for prod/checkout"),
         ("schema", "schema: expected tidegate/v1, not 'tidegate/v9'"),
         ("sequence", "sequence: expected a whole number, not '8'"),
+        ("huge sequence", "sequence: expected a whole number, not 1000"),
     ],
 )
 async def test_a_policy_that_cannot_be_applied_is_rejected_kept_out_and_reported(

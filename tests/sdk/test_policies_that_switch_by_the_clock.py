@@ -217,8 +217,18 @@ async def test_the_copy_on_disk_is_private_whole_and_complete(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"format": 1}', b'{"format": 9}', b"\xff\xfe", b"[" * 100_000],
-    ids=["empty", "torn", "list", "bare", "future", "binary", "deep"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"format": 1}',
+        b'{"format": 9}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format": 2, "etag": "7", "body": "{}", "signature": null, "keys": [], "skew_s": %s}'
+        % (b"9" * 400),
+    ],
+    ids=["empty", "torn", "list", "bare", "future", "binary", "deep", "absurd"],
 )
 async def test_a_damaged_copy_means_safe_defaults(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "prod.checkout.json").write_bytes(content)

@@ -66,6 +66,9 @@ def test_a_criticality_header_is_read_in_any_case_and_nonsense_is_no_criticality
         (b"0", 0.0),
         (b"-5", -5.0),
         (b"99999999999", MAX_DEADLINE_MS),
+        (b"9" * 400, MAX_DEADLINE_MS),
+        (b"-" + b"9" * 400, -MAX_DEADLINE_MS),
+        (b"9" * 5000, None),  # more digits than Python reads
         (b"soon", None),
         (b"1.5", None),
         (b"", None),

@@ -5,6 +5,7 @@ from types import TracebackType
 
 # No caller may hold a place for longer than this, whatever it asks for.
 MAX_DEADLINE_MS = 600_000.0
+_MAX_WHOLE_MS = int(MAX_DEADLINE_MS)
 
 
 def parse_deadline_ms(header: bytes) -> float | None:
@@ -16,7 +17,8 @@ def parse_deadline_ms(header: bytes) -> float | None:
         remaining_ms = int(header)
     except ValueError:
         return None
-    return min(float(remaining_ms), MAX_DEADLINE_MS)
+    # Whole numbers are compared before any becomes a float, which not every one can.
+    return float(min(max(remaining_ms, -_MAX_WHOLE_MS), _MAX_WHOLE_MS))
 
 
 class Deadline:

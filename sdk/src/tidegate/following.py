@@ -369,5 +369,5 @@ def _farewell(event: Event, retry_s: float | None) -> tuple[object, float]:
     said = said if isinstance(said, dict) else {}
     after_ms = said.get("after_ms")
     if isinstance(after_ms, int | float) and not isinstance(after_ms, bool) and after_ms >= 0:
-        return said.get("reason"), min(after_ms / 1000.0, _LONGEST_RETRY_AFTER_S)
+        return said.get("reason"), min(after_ms, _LONGEST_RETRY_AFTER_S * 1000.0) / 1000.0
     return said.get("reason"), min(1.0 if retry_s is None else retry_s, _LONGEST_RETRY_AFTER_S)

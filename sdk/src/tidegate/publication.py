@@ -13,6 +13,8 @@ from tidegate.policy import Policy, parse_policy
 
 SCHEMA = "tidegate/v1"
 
+_SEQUENCES = range(2**63)  # what any database, and the number of a metric, can hold
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -103,8 +105,8 @@ def parse_publication(document: Mapping[str, object], etag: str) -> Publication:
     if document.get("schema") != SCHEMA:
         raise PolicyRejected("schema", f"expected {SCHEMA}, not {document.get('schema')!r}")
     sequence = document.get("sequence")
-    if isinstance(sequence, bool) or not isinstance(sequence, int) or sequence < 0:
-        raise PolicyRejected("sequence", f"expected a whole number, not {sequence!r}")
+    if isinstance(sequence, bool) or not isinstance(sequence, int) or sequence not in _SEQUENCES:
+        raise PolicyRejected("sequence", f"expected a whole number, not {repr(sequence)[:40]}")
     scheduled = document.get("scheduled") or []
     if not isinstance(scheduled, list):
         raise PolicyRejected("scheduled", "expected a list")

@@ -55,7 +55,7 @@ class PolicyStore:
             return None
         try:
             return _read(stored)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def save(self, publication: StoredPublication, *, over_anything: bool = False) -> None:
