@@ -51,10 +51,13 @@ class DiskCopy:
             OSError: the disk is full, read-only, or not ours; its text names the file.
         """
         store = self._parts if cohort else self._everybodys
-        # Another instance's copy of a part is of no use to us, and its sequence says nothing.
-        present = self._parts.load() if cohort else None
-        is_foreign = present is not None and not self._is_own(present)
-        store.save(copy, over_anything=is_foreign or store.path in self._no_good)
+
+        def is_no_good(present: StoredPublication) -> bool:
+            # Another instance's copy of a part is of no use to us, and its sequence says nothing.
+            is_foreign = store is self._parts and not self._is_own(present)
+            return is_foreign or store.path in self._no_good
+
+        store.save(copy, is_no_good=is_no_good)
         self._no_good.discard(store.path)
 
     def _is_own(self, copy: StoredPublication) -> bool:

@@ -8,9 +8,11 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tidegate.directory_lock import DirectoryLock
 
 _FORMAT = 2  # 1 kept the parsed document, which no signature could be checked against
 
@@ -35,9 +37,9 @@ class StoredPublication:
 class PolicyStore:
     """One file per environment, service and `part` under `directory`, readable by its owner only.
 
-    Instances of one service on one machine may share it: a file is replaced whole, and a
-    lower sequence never replaces a higher one. What is for a part of the instances has a file of
-    its own, such as `prod.checkout.canary.json`.
+    Instances of one service on one machine may share it: a file is replaced whole, by one of
+    them at a time, and a lower sequence never replaces a higher one. What is for a part of the
+    instances has a file of its own, such as `prod.checkout.canary.json`.
     """
 
     def __init__(self, directory: Path, environment: str, service: str, part: str = "") -> None:
@@ -58,18 +60,28 @@ class PolicyStore:
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
-    def save(self, publication: StoredPublication, *, over_anything: bool = False) -> None:
+    def save(
+        self,
+        publication: StoredPublication,
+        *,
+        is_no_good: Callable[[StoredPublication], bool] = lambda present: False,
+    ) -> None:
         """Replace the file, or leave it as it was: never half of it.
 
         Args:
-            over_anything: replace a higher sequence too, because what is there is no good.
+            is_no_good: says of what is there whether to replace it, whatever its sequence.
 
         Raises:
-            OSError: the disk is full, read-only, or not ours.
+            OSError: the disk is full, read-only, not ours, or kept by another process.
         """
-        present = None if over_anything else self.load()
-        if present is not None and _sequence(present) > _sequence(publication):
-            return
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with DirectoryLock(self._directory):
+            present = self.load()
+            is_above = present is not None and _sequence(present) > _sequence(publication)
+            if present is None or not is_above or is_no_good(present):
+                self._replace(publication)
+
+    def _replace(self, publication: StoredPublication) -> None:
         content = {
             "format": _FORMAT,
             "etag": publication.etag,
@@ -80,7 +92,6 @@ class PolicyStore:
             "skew_s": publication.skew_s,
             "saved_at_unix_s": publication.saved_at_unix_s,
         }
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # mkstemp makes the file 0600, so the policy is never readable by others, not even briefly.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self._directory)
         try:
