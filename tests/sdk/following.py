@@ -14,9 +14,9 @@ import httpx
 
 from tests.sdk.inbound import FakeClock, document
 from tidegate import Policy, PolicyClient
-from tidegate.adoption import InThread
 from tidegate.client import Surroundings
 from tidegate.control_plane import Token
+from tidegate.disk_copy import InThread
 
 NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC).timestamp()
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from tidegate.clock import MAX_SILENT_SKEW_S, ServerClock
@@ -21,9 +19,11 @@ from tidegate.key_ring import Beliefs, KeyRing
 from tidegate.publication import (
     SCHEMA,
     Delivery,
+    Misdirected,
     Publication,
+    check_address,
+    named_etag,
     parse_body,
-    parse_etag,
     parse_publication,
 )
 from tidegate.series import Count
@@ -31,8 +31,6 @@ from tidegate.signatures import SignatureRejected, parse_signature
 from tidegate.store import StoredPublication
 
 log = logging.getLogger("tidegate")
-
-InThread = Callable[[Callable[[], None]], Awaitable[None]]
 
 # Nodes behind one load balancer are not equally fast. A lower sequence is worth a report only
 # when no node had the present one for this long.
@@ -64,10 +62,6 @@ class Rejection:
     is_final: bool = True
 
 
-class Misdirected(PolicyRejected):
-    """A body that is not what was asked for, or not what its header says."""
-
-
 class Unreadable(Exception):
     """An event that cannot be trusted so far as to say which policy it is: poll for it."""
 
@@ -79,7 +73,6 @@ class Adoption:
         address: environment and service, which a delivery must be for.
         instance: names this process; what is on disk may be another's.
         ring: verifies signatures; None takes what comes unverified.
-        in_thread: runs what blocks, such as writing to the disk, beside the event loop.
         failures: counts what did not verify.
     """
 
@@ -92,7 +85,6 @@ class Adoption:
         instance: str,
         disk: DiskCopy | None,
         ring: KeyRing | None,
-        in_thread: InThread,
         failures: Count,
     ) -> None:
         self._address = address
@@ -101,7 +93,6 @@ class Adoption:
         self._instance = instance
         self._disk = disk
         self._ring = ring
-        self._in_thread = in_thread
         self._failures = failures
         self._taking = asyncio.Lock()
         self._lower_since_s: float | None = None
@@ -116,6 +107,18 @@ class Adoption:
     def sequence_to_resume(self) -> int | None:
         """The sequence after which a stream should go on; None asks for the present policy."""
         return self._in_force.sequence if self.etag is not None else None
+
+    @property
+    def unstored(self) -> str | None:
+        """The tag in force, when it is for this instance and only the disk is missing; else None.
+
+        `etag` does not advance to it: that one is what the disk holds, and what is asked for
+        again as long as it differs.
+        """
+        now = self._in_force.now
+        if now.delivery is None or now.is_borrowed or now.etag == self.etag:
+            return None
+        return now.etag if self.unknown_key(now.delivery) is None else None
 
     @property
     def has_adopted_keys(self) -> bool:
@@ -274,6 +277,12 @@ class Adoption:
             if await self._save():
                 self.etag = self._in_force.etag
 
+    async def store_again(self) -> None:
+        """Store what is in force, when that failed before, and only then advance the ETag."""
+        async with self._taking:
+            if self.unstored is not None and await self._save():
+                self.etag = self._in_force.etag
+
     async def learn_keys(self, document: object) -> None:
         """Believe what the control plane's list of keys allows; keep it with the policy.
 
@@ -306,28 +315,8 @@ class Adoption:
             self._ring.verify(delivery.body, delivery.signature)
         document = parse_body(delivery.body)
         if document.get("schema") == SCHEMA:
-            self._bind(delivery, document)
+            check_address(document, delivery, self._address, is_verified=self._ring is not None)
         return parse_publication(document, delivery.etag or str(document.get("etag", "")))
-
-    def _bind(self, delivery: Delivery, document: Mapping[str, object]) -> None:
-        """Check that the body is what was asked for, and what its ETag header says it is.
-
-        Raises:
-            Misdirected: a good body, in the wrong place.
-        """
-        named = document.get("etag")
-        is_needed = self._ring is not None or delivery.etag is None
-        if (is_needed or named is not None) and (not isinstance(named, str) or not named):
-            raise Misdirected("etag", f"expected the tag of this policy, not {named!r}")
-        if named is not None and delivery.etag not in (None, named):
-            raise Misdirected("etag", f"the body is {named}, its header says {delivery.etag}")
-        environment, service = self._address
-        # The fleet default, served to a service that nobody registered, names no service.
-        if document.get("environment") != environment or document.get("service") not in (
-            "", service,
-        ):  # fmt: skip
-            address = f"{document.get('environment')}/{document.get('service')}"
-            raise Misdirected("", f"it is for {address}, not for {environment}/{service}")
 
     def _adopt(
         self, delivery: Delivery, publication: Publication, *, is_borrowed: bool = False
@@ -360,13 +349,7 @@ class Adoption:
             () if ring is None else ring.entries,
             self._instance,
         )
-        try:
-            await self._in_thread(partial(disk.save, copy, publication.cohort))
-        except OSError as problem:
-            # Enforced all the same; the ETag stays, so the next answer brings it again.
-            log.warning("the policy could not be stored: %s", problem)
-            return False
-        return True
+        return await disk.save(copy, publication.cohort)
 
     def _refuse(self, delivery: Delivery, problem: PolicyRejected) -> None:
         if isinstance(problem, SignatureRejected):
@@ -377,7 +360,7 @@ class Adoption:
         is_final = self._ring is None or not isinstance(problem, SignatureRejected | Misdirected)
         etag = delivery.etag
         if etag is None and is_final:
-            etag = _named_etag(delivery.body)
+            etag = named_etag(delivery.body)
         if etag is None:
             raise Unreadable(str(problem))
         self._reject(etag, problem, is_final=is_final)
@@ -387,12 +370,3 @@ class Adoption:
         if self.rejection != rejection:
             log.error("policy %s rejected, the old one stays: %s", etag, problem)
         self.rejection = rejection
-
-
-def _named_etag(body: bytes) -> str | None:
-    """The tag in a body whose signature is good, or that nobody verifies."""
-    try:
-        named = parse_body(body).get("etag")
-    except PolicyRejected:
-        return None
-    return parse_etag(named) if isinstance(named, str) and named else None

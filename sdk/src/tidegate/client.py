@@ -21,10 +21,10 @@ from pathlib import Path
 
 import httpx
 
-from tidegate.adoption import Adoption, Handover, InThread
+from tidegate.adoption import Adoption, Handover
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
 from tidegate.control_plane import ControlPlane, Token
-from tidegate.disk_copy import DiskCopy
+from tidegate.disk_copy import DiskCopy, InThread
 from tidegate.following import Following, Pace
 from tidegate.in_force import InForce, Subscriber
 from tidegate.key_ring import KeyRing, PinnedKey
@@ -106,7 +106,9 @@ class PolicyClient:
         self._in_force = InForce(on_change, world.switching)
         disk = None
         if state_dir is not None:
-            disk = DiskCopy(Path(state_dir), environment, service, self.instance_id)
+            disk = DiskCopy(
+                Path(state_dir), environment, service, self.instance_id, world.in_thread
+            )
         self._adoption = Adoption(
             (environment, service),
             self._in_force,
@@ -114,7 +116,6 @@ class PolicyClient:
             instance=self.instance_id,
             disk=disk,
             ring=None if pinned_keys is None else KeyRing(pinned_keys),
-            in_thread=world.in_thread,
             failures=self.metrics.config_signature_failures.child(),
         )
         self._following = Following(

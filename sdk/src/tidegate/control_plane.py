@@ -51,13 +51,17 @@ _CIRCUIT = BreakerPolicy(
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a poll says of its sender; two polls that say the same need not follow at once."""
+    """What a poll says of its sender; two polls that say the same need not follow at once.
+
+    `etag` is what it has stored. `unstored` is what it enforces while its disk fails.
+    """
 
     etag: str | None = None
     applied: str | None = None
     rejected: str | None = None
     reason: str = ""
     is_final: bool = True  # a rejected tag that may yet be good is asked for again
+    unstored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +293,17 @@ class ControlPlane:
 
 
 def headers_of(instance: str, said: Said, wait_s: float) -> dict[str, str]:
-    """The headers of a poll; a tag rejected for good is known too, so only a third one is news."""
+    """The headers of a poll; a tag rejected for good is known too, so only a third one is news.
+
+    So is a tag that is enforced and not stored, to a poll that waits: it could not wait otherwise.
+    Every other poll leaves it out, and so brings that policy again for as long as no disk has it.
+    """
     headers = {"Tidegate-Instance": instance}
-    rejected = said.rejected if said.is_final else None
-    known = [f'"{tag}"' for tag in (said.etag, rejected) if tag is not None]
-    if said.etag is not None:
-        headers["If-None-Match"] = ", ".join(known)
+    unstored = said.unstored if wait_s >= 1.0 else None
+    known = [tag for tag in (said.etag, unstored) if tag is not None]
+    if known:
+        rejected = [said.rejected] if said.rejected is not None and said.is_final else []
+        headers["If-None-Match"] = ", ".join(f'"{tag}"' for tag in (*known, *rejected))
     if said.applied is not None:
         headers["Tidegate-Applied"] = f'"{said.applied}"'
     if said.rejected is not None:

@@ -8,7 +8,8 @@ own; and from one that is neither only when there is nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tidegate.store import PolicyStore, StoredPublication
@@ -17,11 +18,26 @@ log = logging.getLogger("tidegate")
 
 PART = "canary"
 
+InThread = Callable[[Callable[[], None]], Awaitable[None]]
+
 
 class DiskCopy:
-    """Keeps what was delivered to `instance`."""
+    """Keeps what was delivered to `instance`.
 
-    def __init__(self, directory: Path, environment: str, service: str, instance: str) -> None:
+    Args:
+        in_thread: runs what blocks beside the event loop.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: str,
+        service: str,
+        instance: str,
+        in_thread: InThread,
+    ) -> None:
+        self._in_thread = in_thread
+        self._is_failing = False
         self._everybodys = PolicyStore(directory, environment, service)
         self._parts = PolicyStore(directory, environment, service, PART)
         self._instance = instance
@@ -44,12 +60,24 @@ class DiskCopy:
         """Let the next copy replace this one, whatever its sequence."""
         self._no_good.add(path)
 
-    def save(self, copy: StoredPublication, cohort: str) -> None:
-        """Keep a copy of what was delivered.
+    async def save(self, copy: StoredPublication, cohort: str) -> bool:
+        """Keep a copy of what was delivered; False when the disk is full, read-only, or not ours.
 
-        Raises:
-            OSError: the disk is full, read-only, or not ours; its text names the file.
+        That is said once, until it works again.
         """
+        try:
+            await self._in_thread(partial(self._write, copy, cohort))
+        except OSError as problem:
+            if not self._is_failing:
+                log.warning("the policy could not be stored, which is tried again: %s", problem)
+            self._is_failing = True
+            return False
+        if self._is_failing:
+            log.info("the policy is stored again")
+        self._is_failing = False
+        return True
+
+    def _write(self, copy: StoredPublication, cohort: str) -> None:
         store = self._parts if cohort else self._everybodys
 
         def is_no_good(present: StoredPublication) -> bool:

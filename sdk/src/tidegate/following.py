@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate.adoption import Adoption, Unreadable
 from tidegate.clock import Clock
@@ -105,6 +105,8 @@ class Following:
         None (0) when the next one has news for the server, or when this one was held.
         """
         is_held = self._is_connected and self._ladder.transport is ConfigTransport.LONG_POLL
+        if is_held and self._adoption.unstored is not None and self._said != self._say():
+            is_held = False  # what it has to say first is that the policy is enforced
         return await self._poll(self._wait_s if is_held else 0.0)
 
     def notice_news(self) -> None:
@@ -135,6 +137,7 @@ class Following:
             await self._take(Delivery(answer.body, answer.etag, answer.signature))
         else:
             self._adoption.unchanged(answer.etag)
+            await self._adoption.store_again()
         self._adoption.confirm()
         self._judge_poll(answer, wait_s)
         await self._refresh_keys()
@@ -296,14 +299,11 @@ class Following:
 
     def _say(self) -> Said:
         adoption, rejection = self._adoption, self._adoption.rejection
+        said = Said(adoption.etag, self._in_force.etag, unstored=adoption.unstored)
         if rejection is None:
-            return Said(adoption.etag, self._in_force.etag)
-        return Said(
-            adoption.etag,
-            self._in_force.etag,
-            rejection.etag,
-            rejection.reason,
-            rejection.is_final,
+            return said
+        return replace(
+            said, rejected=rejection.etag, reason=rejection.reason, is_final=rejection.is_final
         )
 
     @property
@@ -347,17 +347,25 @@ class Following:
         """The wait after an answer that came at once and changed nothing.
 
         Either the server does not hold polls, or it is leaving and woke everybody: spread out.
+        Or it brought once more what no disk takes: no disk will within seconds either.
         """
         uniform, advice = self._pace.uniform(), self._advice
         transport = self._ladder.transport
         if transport is ConfigTransport.STREAM:
             return 0.0
         rejection = self._adoption.rejection
+        if self._adoption.unstored is not None:
+            return self._interval_s()
         if answer.status == 200 and (rejection is None or rejection.is_final):
             return _UNCHANGED_S * uniform
         if transport is ConfigTransport.LONG_POLL:
             return advice.interval_s * uniform
-        return advice.interval_s * (1.0 + advice.jitter_ratio * (2.0 * uniform - 1.0))
+        return self._interval_s()
+
+    def _interval_s(self) -> float:
+        """The server's interval, with the jitter that it asks for."""
+        advice = self._advice
+        return advice.interval_s * (1.0 + advice.jitter_ratio * (2.0 * self._pace.uniform() - 1.0))
 
 
 def _farewell(event: Event, retry_s: float | None) -> tuple[object, float]:

@@ -16,6 +16,10 @@ SCHEMA = "tidegate/v1"
 _SEQUENCES = range(2**63)  # what any database, and the number of a metric, can hold
 
 
+class Misdirected(PolicyRejected):
+    """A body that is not what was asked for, or not what its header says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A body as it came. Without an `etag` (an event of a stream) the body's own counts."""
@@ -91,6 +95,44 @@ def parse_body(body: bytes) -> Mapping[str, object]:
     if not isinstance(document, dict):
         raise PolicyRejected("", "the answer is not a JSON object")
     return document
+
+
+def named_etag(body: bytes) -> str | None:
+    """The tag in a body whose signature is good, or that nobody verifies; None without one."""
+    try:
+        named = parse_body(body).get("etag")
+    except PolicyRejected:
+        return None
+    return parse_etag(named) if isinstance(named, str) and named else None
+
+
+def check_address(
+    document: Mapping[str, object],
+    delivery: Delivery,
+    address: tuple[str, str],
+    *,
+    is_verified: bool,
+) -> None:
+    """Check that a body is what was asked for, and what its ETag header says it is.
+
+    Args:
+        address: the environment and the service that were asked for.
+        is_verified: its signature is good, so that what it says of itself is what counts.
+
+    Raises:
+        Misdirected: a good body, in the wrong place.
+    """
+    named = document.get("etag")
+    is_needed = is_verified or delivery.etag is None
+    if (is_needed or named is not None) and (not isinstance(named, str) or not named):
+        raise Misdirected("etag", f"expected the tag of this policy, not {named!r}")
+    if named is not None and delivery.etag not in (None, named):
+        raise Misdirected("etag", f"the body is {named}, its header says {delivery.etag}")
+    environment, service = address
+    # The fleet default, served to a service that nobody registered, names no service.
+    if document.get("environment") != environment or document.get("service") not in ("", service):
+        found = f"{document.get('environment')}/{document.get('service')}"
+        raise Misdirected("", f"it is for {found}, not for {environment}/{service}")
 
 
 def parse_publication(document: Mapping[str, object], etag: str) -> Publication:
