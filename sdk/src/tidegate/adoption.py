@@ -14,6 +14,7 @@ from pathlib import Path
 from tidegate.clock import MAX_SILENT_SKEW_S, ServerClock
 from tidegate.disk_copy import DiskCopy
 from tidegate.errors import PolicyRejected
+from tidegate.identity import Identity
 from tidegate.in_force import Enforced, InForce
 from tidegate.key_ring import Beliefs, KeyRing
 from tidegate.publication import (
@@ -71,7 +72,7 @@ class Adoption:
 
     Args:
         address: environment and service, which a delivery must be for.
-        instance: names this process; what is on disk may be another's.
+        identity: names this process; what is on disk may be another's.
         ring: verifies signatures; None takes what comes unverified.
         failures: counts what did not verify.
     """
@@ -82,7 +83,7 @@ class Adoption:
         in_force: InForce,
         clock: ServerClock,
         *,
-        instance: str,
+        identity: Identity,
         disk: DiskCopy | None,
         ring: KeyRing | None,
         failures: Count,
@@ -90,17 +91,21 @@ class Adoption:
         self._address = address
         self._in_force = in_force
         self._clock = clock
-        self._instance = instance
+        self._identity = identity
         self._disk = disk
         self._ring = ring
         self._failures = failures
-        self._taking = asyncio.Lock()
         self._lower_since_s: float | None = None
         self._is_skewed = False
         self.etag: str | None = None
         self.rejection: Rejection | None = None
         self.confirmed_at_s: float | None = None
         self.signature_failures = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Get ready for the present event loop."""
+        self._taking = asyncio.Lock()
         self.clock_learned = asyncio.Event()
 
     @property
@@ -167,7 +172,7 @@ class Adoption:
     def hand_over(self) -> Handover:
         """What another client needs to go on from here."""
         return Handover(
-            self._instance,
+            self._identity.name,
             self._in_force.now,
             None if self._ring is None else self._ring.beliefs,
             self.etag,
@@ -184,7 +189,9 @@ class Adoption:
         enforced, publication = left.enforced, left.enforced.publication
         # What is for a part of the instances may not be for this one: it asks as if it had none.
         is_foreign = (
-            left.instance != self._instance and publication is not None and publication.cohort != ""
+            left.instance != self._identity.name
+            and publication is not None
+            and publication.cohort != ""
         )
         self._clock.remember_skew(left.skew_s)
         if self._ring is not None and left.beliefs is not None:
@@ -347,7 +354,7 @@ class Adoption:
             self._clock.now_s(),
             kept.signature,
             () if ring is None else ring.entries,
-            self._instance,
+            self._identity.name,
         )
         return await disk.save(copy, publication.cohort)
 

@@ -11,9 +11,6 @@ import contextlib
 import logging
 import os
 import random
-import re
-import secrets
-import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,11 +18,12 @@ from pathlib import Path
 
 import httpx
 
-from tidegate.adoption import Adoption, Handover
+from tidegate.adoption import LOOK_AT_CLOCK_S, Adoption, Handover
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
 from tidegate.control_plane import ControlPlane, Token
 from tidegate.disk_copy import DiskCopy, InThread
 from tidegate.following import Following, Pace
+from tidegate.identity import Identity
 from tidegate.in_force import InForce, Subscriber
 from tidegate.key_ring import KeyRing, PinnedKey
 from tidegate.ladder import AUTO, Ladder, transports_of
@@ -57,7 +55,8 @@ class PolicyClient:
         url: the control plane, such as `https://tidegate.example`.
         token: this service's token (`tgs_...`), or a quick function that returns the present one;
             it is called before every request, so that a rotated token needs no restart.
-        instance_id: names this process; by default host, process id and a random part.
+        instance_id: names this process, by 1 to 128 of: letters, digits, . _ : -. By default host,
+            process ID and a random part, made anew in a forked child.
         state_dir: where the last good policy is kept for the next start; None keeps none.
         wait_s: how long a long-poll is held open for a change.
         transport: "auto" follows by stream, where streams do not get through by long-poll, and
@@ -90,7 +89,7 @@ class PolicyClient:
     ) -> None:
         world = surroundings or Surroundings()
         ladder = Ladder(transports_of(transport, wait_s), world.monotonic, world.uniform)
-        self.instance_id = instance_id or _make_instance_id()
+        self._identity = Identity(instance_id)
         self.metrics = Metrics() if metrics is None else metrics
         self._is_verifying = pinned_keys is not None
         self._clock = ServerClock(wall=world.wall, elapsed=world.elapsed)
@@ -106,14 +105,12 @@ class PolicyClient:
         self._in_force = InForce(on_change, world.switching)
         disk = None
         if state_dir is not None:
-            disk = DiskCopy(
-                Path(state_dir), environment, service, self.instance_id, world.in_thread
-            )
+            disk = DiskCopy(Path(state_dir), environment, service, self._identity, world.in_thread)
         self._adoption = Adoption(
             (environment, service),
             self._in_force,
             self._clock,
-            instance=self.instance_id,
+            identity=self._identity,
             disk=disk,
             ring=None if pinned_keys is None else KeyRing(pinned_keys),
             failures=self.metrics.config_signature_failures.child(),
@@ -124,12 +121,18 @@ class PolicyClient:
             self._control_plane,
             ladder,
             Pace(world.monotonic, world.sleep, world.uniform),
-            instance=self.instance_id,
+            identity=self._identity,
             wait_s=wait_s,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._pid = os.getpid()  # of the process whose tasks these are
         self.metrics.watch_config(lambda: self.sequence, lambda: self.age_s)
         self.metrics.watch_transport(lambda: self.transport)
+
+    @property
+    def instance_id(self) -> str:
+        """Names this process."""
+        return self._identity.name
 
     @property
     def policy(self) -> Policy:
@@ -193,13 +196,17 @@ class PolicyClient:
         """Put the copy on disk in force, then follow the control plane in the background.
 
         Returns after the first answer or failure, at the latest after `first_answer_s`.
-        A second call does nothing.
+        A second call does nothing; one on another event loop goes on there, and there only.
         """
-        if self._tasks:
+        if self._follows_here():
             return
+        self._leave_other_loops()
         if not self._is_verifying:
             log.warning("no keys are pinned: policies are taken without verifying who signed them")
         self.load()
+        self._adoption.begin()
+        self._following.begin()
+        self._pid = os.getpid()
         self._tasks = [
             asyncio.create_task(self._following.run(), name="tidegate-follow"),
             asyncio.create_task(self._follow_clock(), name="tidegate-clock"),
@@ -210,10 +217,13 @@ class PolicyClient:
 
     async def stop(self) -> None:
         """Stop following; the policy in force stays in force."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        here = asyncio.get_running_loop()
+        ours = [task for task in self._tasks if task.get_loop() is here]
+        self._tasks = [task for task in self._tasks if task not in ours]
+        self._leave_other_loops()
+        for task in ours:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*ours, return_exceptions=True)
         await self._control_plane.close()
 
     def load(self) -> None:
@@ -243,20 +253,41 @@ class PolicyClient:
         """
         return await self._following.poll_once()
 
+    def _follows_here(self) -> bool:
+        """Whether both tasks are at work on the running event loop."""
+        here = asyncio.get_running_loop()
+        return bool(self._tasks) and not any(
+            task.done() or task.get_loop() is not here for task in self._tasks
+        )
+
+    def _leave_other_loops(self) -> None:
+        """End what is left of following elsewhere: on a loop that is over, or in another thread."""
+        tasks, self._tasks = self._tasks, []
+        if not tasks:
+            return
+        self._control_plane.forget_connections()
+        if self._pid == os.getpid():  # the loops of a parent are the parent's
+            for task in tasks:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+
     async def _follow_clock(self) -> None:
         clock_learned = self._adoption.clock_learned
         while True:
-            before = self.applied
-            pause_s = self.follow_schedule()
-            if self.applied != before:
-                self._following.notice_news()
+            try:
+                pause_s = self._look_at_schedule()
+            except Exception:
+                log.exception("following the schedule failed in a way that nobody foresaw")
+                pause_s = LOOK_AT_CLOCK_S
             clock_learned.clear()
             # Not wait_for: on Python 3.11 it may swallow a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await clock_learned.wait()
 
-
-def _make_instance_id() -> str:
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:80] or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+    def _look_at_schedule(self) -> float:
+        before = self.applied
+        pause_s = self.follow_schedule()
+        if self.applied != before:
+            self._following.notice_news()
+        return pause_s

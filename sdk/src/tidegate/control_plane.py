@@ -187,6 +187,10 @@ class ControlPlane:
             await self._http.aclose()
             self._http = None
 
+    def forget_connections(self) -> None:
+        """Begin with none: those of an event loop that is over cannot be used, nor closed."""
+        self._http = None
+
     async def _behind_circuit(self, ask: Callable[[], Awaitable[Answered]]) -> Answered:
         permit = self.circuit.allow()
         if permit is None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from tidegate.identity import Identity
 from tidegate.store import PolicyStore, StoredPublication
 
 log = logging.getLogger("tidegate")
@@ -22,7 +23,7 @@ InThread = Callable[[Callable[[], None]], Awaitable[None]]
 
 
 class DiskCopy:
-    """Keeps what was delivered to `instance`.
+    """Keeps what was delivered to this process.
 
     Args:
         in_thread: runs what blocks beside the event loop.
@@ -33,14 +34,14 @@ class DiskCopy:
         directory: Path,
         environment: str,
         service: str,
-        instance: str,
+        identity: Identity,
         in_thread: InThread,
     ) -> None:
         self._in_thread = in_thread
         self._is_failing = False
         self._everybodys = PolicyStore(directory, environment, service)
         self._parts = PolicyStore(directory, environment, service, PART)
-        self._instance = instance
+        self._identity = identity
         self._no_good: set[Path] = set()
 
     def own(self) -> Iterator[tuple[Path, StoredPublication]]:
@@ -89,4 +90,4 @@ class DiskCopy:
         self._no_good.discard(store.path)
 
     def _is_own(self, copy: StoredPublication) -> bool:
-        return copy.instance == self._instance
+        return copy.instance == self._identity.name

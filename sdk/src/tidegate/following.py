@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from tidegate.adoption import Adoption, Unreadable
 from tidegate.clock import Clock
 from tidegate.control_plane import Answer, ControlPlane, Said, StreamUnsupported, Unavailable
+from tidegate.identity import Identity
 from tidegate.in_force import InForce
 from tidegate.ladder import ConfigTransport, Ladder
 from tidegate.publication import Delivery, PollAdvice
@@ -50,7 +51,7 @@ class Following:
     """Keeps an `Adoption` fed.
 
     Args:
-        instance: names this process in every request.
+        identity: names this process in every request.
         wait_s: how long a long-poll is held.
     """
 
@@ -62,7 +63,7 @@ class Following:
         ladder: Ladder,
         pace: Pace,
         *,
-        instance: str,
+        identity: Identity,
         wait_s: float,
     ) -> None:
         self._adoption = adoption
@@ -70,23 +71,27 @@ class Following:
         self._control_plane = control_plane
         self._ladder = ladder
         self._pace = pace
-        self._instance = instance
+        self._identity = identity
         self._wait_s = wait_s
-        self._said: Said | None = None  # what the control plane heard last
-        self._has_news = asyncio.Event()
-        self._has_event = asyncio.Event()
         self._failures = 0
         self._setbacks = 0
         self._hurries = 0
-        self._is_connected = False
         self._keys_allowed_at_s = 0.0
         self._keys_due_at_s = 0.0
-        self.answered = asyncio.Event()
+        self.begin()
 
     @property
     def transport(self) -> ConfigTransport:
         """How policies come at present."""
         return self._ladder.transport
+
+    def begin(self) -> None:
+        """Get ready for the present event loop, as if nothing had been said before."""
+        self._said: Said | None = None  # what the control plane heard last
+        self._is_connected = False
+        self._has_news = asyncio.Event()
+        self._has_event = asyncio.Event()
+        self.answered = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -122,7 +127,7 @@ class Following:
     async def _poll(self, wait_s: float) -> float:
         said = self._say()
         try:
-            answer = await self._control_plane.poll(self._instance, said, wait_s)
+            answer = await self._control_plane.poll(self._identity.name, said, wait_s)
         except Unavailable as problem:
             if wait_s:
                 self._ladder.suspect(f"a held poll failed: {problem}")
@@ -162,7 +167,7 @@ class Following:
         resume = self._adoption.sequence_to_resume
         opened_s = self._pace.monotonic()
         try:
-            opening = self._control_plane.stream(self._instance, self._say(), resume)
+            opening = self._control_plane.stream(self._identity.name, self._say(), resume)
             async with opening as stream:
                 opened_s = self._pace.monotonic()
                 self._adoption.heard()

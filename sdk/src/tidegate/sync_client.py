@@ -17,6 +17,7 @@ from types import TracebackType
 
 from tidegate.client import PolicyClient, Surroundings
 from tidegate.control_plane import Token
+from tidegate.identity import forked_name
 from tidegate.in_force import Subscriber
 from tidegate.key_ring import PinnedKey
 from tidegate.ladder import AUTO
@@ -169,7 +170,6 @@ class SyncPolicyClient:
             return
         self._stop_at_exit.detach()
         running.stop()
-        self._replace_client(self.instance_id)
 
     def __enter__(self) -> SyncPolicyClient:
         self.start()
@@ -197,7 +197,9 @@ class SyncPolicyClient:
         self._switching = threading.RLock()
         running, self._running = self._running, None
         given = self._instance_id
-        self._replace_client(None if given is None else f"{given}-{os.getpid()}")
+        new = self._make_client(None if given is None else forked_name(given, os.getpid()))
+        new.take_over(self._client.hand_over())
+        self._client = new
         if running is not None:
             _left_behind.append(running)
             self._stop_at_exit.detach()
@@ -215,12 +217,6 @@ class SyncPolicyClient:
         with self._beginning.setdefault(os.getpid(), threading.Lock()):
             if self._pid != os.getpid():
                 self.begin_again()
-
-    def _replace_client(self, instance_id: str | None) -> None:
-        """Make another client, which any event loop may run, and let it go on from the old."""
-        old, new = self._client, self._make_client(instance_id)
-        new.take_over(old.hand_over())
-        self._client = new
 
     def _make_client(self, instance_id: str | None) -> PolicyClient:
         surroundings = Surroundings(in_thread=_here, switching=self._switching)
