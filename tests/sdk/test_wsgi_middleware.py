@@ -283,6 +283,22 @@ def test_health_and_metrics_are_outside_every_limit() -> None:
     assert service.get("/readyz").status_code == 503
 
 
+def test_a_scrape_keeps_no_request_waiting() -> None:
+    service = Service(policy(), serve_health=True)
+    served: list[int] = []
+
+    def serve_meanwhile() -> float:
+        """In the middle of the scrape a request comes, by another thread."""
+        with ThreadPoolExecutor(1) as threads:
+            served.append(threads.submit(service.get).result(10).status_code)
+        return 1.0
+
+    service.source.metrics.ready.child().read_with(serve_meanwhile)
+
+    assert "tidegate_ready 1.0" in service.get("/metrics").text
+    assert served == [200]
+
+
 def test_draining_refuses_newcomers_and_waits_for_those_inside() -> None:
     app = HeldApp()
     service = Service(policy(), app)

@@ -318,9 +318,11 @@ class Guard:
         self.metrics.ready.child().read_with(lambda: self.lifecycle.is_ready)
 
     def _waiting(self) -> Iterator[int]:
-        for limits in (self._service, *(known.limits for known in list(self._endpoints.values()))):
-            if limits.gate is not None:
-                yield limits.gate.waiting
+        known = self._endpoints.copy().values()  # a scrape may come from any thread
+        for limits in (self._service, *(endpoint.limits for endpoint in known)):
+            gate = limits.gate
+            if gate is not None:
+                yield gate.waiting
 
 
 def _refused(bucket: TokenBucket, reason: str, taken: list[TokenBucket], now_s: float) -> Refusal:

@@ -1,7 +1,8 @@
 """Counters, gauges and histograms that cost almost nothing to update, and their text form.
 
-Updates belong to the event loop's thread: they are plain additions without a lock, which is what
-makes them cheap. Reading (a scrape) may happen anywhere. `prometheus-client` is not needed; with
+Updates belong to the event loop's thread, or to whoever holds the lock over them in threads: they
+are plain additions, which is what makes them cheap. Reading (a scrape) may happen anywhere, without
+any lock: it copies at once what may grow meanwhile. `prometheus-client` is not needed; with
 it installed, `metrics.Metrics(registry=...)` shows the same series in its registry.
 """
 
@@ -79,12 +80,12 @@ class Distribution:
 
     def samples(self, name: str) -> Iterator[Sample]:
         """Yield the cumulative buckets, the count and the sum."""
-        below = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+        below, counts, total = 0, tuple(self.counts), self.total
+        for bound, count in zip((*self.bounds, float("inf")), counts, strict=True):
             below += count
             yield f"{name}_bucket", (*self.labels, ("le", _number(bound))), float(below)
         yield f"{name}_count", self.labels, float(below)
-        yield f"{name}_sum", self.labels, self.total
+        yield f"{name}_sum", self.labels, total
 
 
 Series = TypeVar("Series", Count, Level, Distribution)
@@ -127,7 +128,7 @@ class Family(Generic[Series]):
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples of every series, in the order the series were made."""
-        for child in list(self._children.values()):
+        for child in self._children.copy().values():
             yield from child.samples(self.name)
 
 

@@ -88,8 +88,8 @@ class TidegateWsgiMiddleware:
         """Serve one request."""
         path = _path_of(environ)
         if self._serve_health and path in HEALTH_PATHS:
-            with self._lock:
-                status, headers, body = health_of(path, self.guard.metrics, self._lifecycle)
+            # Without the lock: a scrape copies what it reads, and no request may wait for it.
+            status, headers, body = health_of(path, self.guard.metrics, self._lifecycle)
             start_response(_status_line(status), _texts(headers, len(body)))
             return [body]
         visit = self._enter(environ, path)
