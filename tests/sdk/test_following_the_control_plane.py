@@ -241,6 +241,16 @@ async def test_a_rejection_is_not_a_confirmation() -> None:
     assert follower.client.age_s == 0
 
 
+async def test_an_answer_that_nothing_changed_confirms_nothing_where_nothing_is_in_force() -> None:
+    follower = Follower()
+
+    await follower.poll(unchanged())
+
+    assert follower.client.policy is SAFE_DEFAULTS
+    assert follower.client.age_s is None
+    assert follower.client.is_stale
+
+
 async def test_a_held_poll_is_followed_by_the_next_without_a_pause() -> None:
     follower = Follower()
     await follower.poll(ok(publication(7)))

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tidegate.clock import MAX_SILENT_SKEW_S, ServerClock
+from tidegate.clock import ServerClock
 from tidegate.disk_copy import DiskCopy
 from tidegate.errors import PolicyRejected
 from tidegate.identity import Identity
@@ -29,7 +29,7 @@ from tidegate.publication import (
 )
 from tidegate.series import Count
 from tidegate.signatures import SignatureRejected, parse_signature
-from tidegate.store import StoredPublication
+from tidegate.store import NOTE_EVERY_S, StoredPublication
 
 log = logging.getLogger("tidegate")
 
@@ -96,10 +96,10 @@ class Adoption:
         self._ring = ring
         self._failures = failures
         self._lower_since_s: float | None = None
-        self._is_skewed = False
         self.etag: str | None = None
         self.rejection: Rejection | None = None
         self.confirmed_at_s: float | None = None
+        self._noted_at_s: float | None = None
         self.signature_failures = 0
         self.begin()
 
@@ -133,20 +133,26 @@ class Adoption:
     def heard(self) -> None:
         """Note that an answer taught us the time: schedules look again, a bad clock is told."""
         self.clock_learned.set()
-        skew_s = self._clock.skew_s
-        is_skewed = abs(skew_s) > MAX_SILENT_SKEW_S
-        if is_skewed and not self._is_skewed:
-            log.warning(
-                "this machine's clock is %.1f s %s the control plane's, which schedules follow",
-                abs(skew_s),
-                "behind" if skew_s > 0 else "ahead of",
-            )
-        self._is_skewed = is_skewed
+        self._clock.warn_of_skew()
 
     def confirm(self) -> None:
         """Note that the control plane has nothing newer, unless what it has was rejected."""
-        if self.rejection is None and self._lower_since_s is None:
+        is_good = self.rejection is None and self._lower_since_s is None
+        if is_good and self._in_force.publication is not None:
             self.confirmed_at_s = self._clock.now_s()
+
+    async def note_confirmation(self) -> None:
+        """Write the last confirmation down about once a minute: a restart goes on from there."""
+        confirmed_at_s, noted_at_s = self.confirmed_at_s, self._noted_at_s
+        if self._disk is None or confirmed_at_s is None or self.etag != self._in_force.etag:
+            return
+        if noted_at_s is not None and abs(confirmed_at_s - noted_at_s) < NOTE_EVERY_S:
+            return
+        self._noted_at_s = confirmed_at_s
+        async with self._taking:
+            copy, publication = self._copy(confirmed_at_s), self._in_force.publication
+            if copy is not None and publication is not None:
+                await self._disk.note_confirmation(copy, publication.cohort)
 
     def unchanged(self, etag: str) -> None:
         """Note an answer that nothing is newer than `etag`."""
@@ -281,13 +287,13 @@ class Adoption:
                 self._refuse(delivery, problem)
                 return
             self.rejection = None
-            if await self._save():
+            if await self._save(self._clock.now_s()):
                 self.etag = self._in_force.etag
 
     async def store_again(self) -> None:
         """Store what is in force, when that failed before, and only then advance the ETag."""
         async with self._taking:
-            if self.unstored is not None and await self._save():
+            if self.unstored is not None and await self._save(self.confirmed_at_s):
                 self.etag = self._in_force.etag
 
     async def learn_keys(self, document: object) -> None:
@@ -310,7 +316,7 @@ class Adoption:
             if self.unknown_key(delivery) is not None:
                 self.etag = None
             elif self.etag is not None:
-                await self._save()
+                await self._save(self.confirmed_at_s)
 
     def _open(self, delivery: Delivery) -> Publication:
         """Verify and read.
@@ -342,21 +348,28 @@ class Adoption:
             self._lower_since_s = now_s
         return now_s - self._lower_since_s < LAG_S
 
-    async def _save(self) -> bool:
-        now, ring, disk = self._in_force.now, self._ring, self._disk
-        kept, publication = now.delivery, now.publication
-        if disk is None or kept is None or publication is None:
+    async def _save(self, confirmed_at_s: float | None) -> bool:
+        publication = self._in_force.publication
+        at_s = self._clock.now_s() if confirmed_at_s is None else confirmed_at_s
+        copy = self._copy(at_s)
+        if self._disk is None or copy is None or publication is None:
             return True
-        copy = StoredPublication(
+        self._noted_at_s = at_s
+        return await self._disk.save(copy, publication.cohort)
+
+    def _copy(self, confirmed_at_s: float) -> StoredPublication | None:
+        kept = self._in_force.now.delivery
+        if kept is None:
+            return None
+        return StoredPublication(
             kept.etag or "",
             kept.body,
             self._clock.skew_s,
-            self._clock.now_s(),
+            confirmed_at_s,
             kept.signature,
-            () if ring is None else ring.entries,
+            () if self._ring is None else self._ring.entries,
             self._identity.name,
         )
-        return await disk.save(copy, publication.cohort)
 
     def _refuse(self, delivery: Delivery, problem: PolicyRejected) -> None:
         if isinstance(problem, SignatureRejected):

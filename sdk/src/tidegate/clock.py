@@ -5,6 +5,7 @@ Everything that measures or waits takes a `Clock`, so tests move time by hand.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from tidegate.forks import renew_in_children
+
+log = logging.getLogger("tidegate")
 
 Clock = Callable[[], float]
 
@@ -67,6 +70,7 @@ class ServerClock:
         self._remembered_skew_s = skew_s
         self._bounds: tuple[float, float] | None = None
         self._offset_s = 0.0
+        self._is_skewed = False
         self._lock = threading.Lock()
         renew_in_children(self)
 
@@ -84,6 +88,18 @@ class ServerClock:
     def remember_skew(self, skew_s: float) -> None:
         """Start from the skew of an earlier run; any answer of the server replaces it."""
         self._remembered_skew_s = skew_s
+
+    def warn_of_skew(self) -> None:
+        """Say that this machine's clock is wrong, once for each time that it becomes so."""
+        skew_s = self.skew_s
+        is_skewed = abs(skew_s) > MAX_SILENT_SKEW_S
+        if is_skewed and not self._is_skewed:
+            log.warning(
+                "this machine's clock is %.1f s %s the control plane's, which schedules follow",
+                abs(skew_s),
+                "behind" if skew_s > 0 else "ahead of",
+            )
+        self._is_skewed = is_skewed
 
     def elapsed_s(self) -> float:
         """The instant to hand to `observe` as `sent_s` before asking the server."""

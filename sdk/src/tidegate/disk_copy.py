@@ -66,8 +66,17 @@ class DiskCopy:
 
         That is said once, until it works again.
         """
+        return await self._try(partial(self._write, copy, cohort))
+
+    async def note_confirmation(self, copy: StoredPublication, cohort: str) -> None:
+        """Let the copy that is there say when it was confirmed, for the age after a restart."""
+        store = self._parts if cohort else self._everybodys
+        is_ours = self._is_own if cohort else lambda present: True
+        await self._try(partial(store.note_confirmation, copy, is_ours=is_ours))
+
+    async def _try(self, work: Callable[[], None]) -> bool:
         try:
-            await self._in_thread(partial(self._write, copy, cohort))
+            await self._in_thread(work)
         except OSError as problem:
             if not self._is_failing:
                 log.warning("the policy could not be stored, which is tried again: %s", problem)

@@ -144,6 +144,7 @@ class Following:
             self._adoption.unchanged(answer.etag)
             await self._adoption.store_again()
         self._adoption.confirm()
+        await self._adoption.note_confirmation()
         self._judge_poll(answer, wait_s)
         await self._refresh_keys()
         if answer.was_held:

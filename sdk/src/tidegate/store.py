@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tidegate.directory_lock import DirectoryLock
 
+NOTE_EVERY_S = 60.0
+
 _FORMAT = 2  # 1 kept the parsed document, which no signature could be checked against
 
 
@@ -21,7 +23,8 @@ _FORMAT = 2  # 1 kept the parsed document, which no signature could be checked a
 class StoredPublication:
     """A publication as it came, byte for byte, and what vouches for it.
 
-    `skew_s` is how far the server's clock was ahead; `keys` are the signing keys that were
+    `skew_s` is how far the server's clock was ahead; `saved_at_unix_s` is when it was confirmed
+    last, or about a minute before; `keys` are the signing keys that were
     believed besides the pinned ones, with their endorsements.
     """
 
@@ -80,6 +83,29 @@ class PolicyStore:
             is_above = present is not None and _sequence(present) > _sequence(publication)
             if present is None or not is_above or is_no_good(present):
                 self._replace(publication)
+
+    def note_confirmation(
+        self, publication: StoredPublication, *, is_ours: Callable[[StoredPublication], bool]
+    ) -> None:
+        """Let the file say when this publication was confirmed; nothing when it holds another.
+
+        Nothing either when it says so of less than `NOTE_EVERY_S` ago, or is not there any more.
+
+        Raises:
+            OSError: as `save`.
+        """
+
+        def is_outdated() -> bool:
+            present = self.load()
+            if present is None or present.body != publication.body or not is_ours(present):
+                return False
+            passed_s = publication.saved_at_unix_s - present.saved_at_unix_s
+            return abs(passed_s) >= NOTE_EVERY_S  # a clock that was far ahead may be right now
+
+        if is_outdated():
+            with DirectoryLock(self._directory):
+                if is_outdated():
+                    self._replace(publication)
 
     def _replace(self, publication: StoredPublication) -> None:
         content = {
