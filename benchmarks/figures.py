@@ -33,7 +33,7 @@ from benchmarks.scale_model import (
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "docs/scale.md", ROOT / "benchmarks/README.md")
 RESULTS = ROOT / "benchmarks/results"
-NAMES = ("hotpath", "fanout", "scale", "quiet", "costs")
+NAMES = ("hotpath", "fanout", "hostile", "scale", "quiet", "costs")
 SIZES = (10_000, 100_000, 1_000_000)
 _TABLE = re.compile(r"<!-- figures: ([a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -99,6 +99,20 @@ def fanout_table() -> str:
     return _table(
         ("server", "by", "parked", "p50 ms", "p99 ms", "of bare p99", "max ms", "KB each",
          "CPU µs each"),
+        rows,
+    )  # fmt: skip
+
+
+def hostile_table() -> str:
+    """What honest polls take beside each attack."""
+    rows = [
+        (name.replace("_", " "), row["connections"], row["p50_ms"], row["p99_ms"],
+         row["p99_median_ms"], row["server_cpu_us"])
+        for name, row in recorded("hostile")["beside"].items()
+    ]  # fmt: skip
+    return _table(
+        ("beside", "connections opened", "p50 ms", "p99 ms, best", "p99 ms, median",
+         "server CPU µs per poll"),
         rows,
     )  # fmt: skip
 
@@ -207,6 +221,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bars": bars_table,
     "polls": polls_table,
     "fanout": fanout_table,
+    "hostile": hostile_table,
     "services": services_table,
     "units": units_table,
     "assumptions": assumptions_table,

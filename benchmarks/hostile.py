@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness.assistants import Assistant, assistant
 from benchmarks.harness.attacker import KINDS
 from benchmarks.harness.installation import Installation, installation
-from benchmarks.harness.load import Run, open_loop, probe
+from benchmarks.harness.load import Run, paced_loop, probe
 from benchmarks.harness.machine import CLIENT_CORE, median, pin, raise_files_limit, write_result
 from benchmarks.harness.names import config_path, token_text
 from benchmarks.harness.processes import Server
@@ -44,7 +44,7 @@ def measure(here: Installation, server: Server, rounds: int, seconds: float) -> 
     opened: dict[str, int] = {}
     deadlines_ms = itertools.count(1_001)
     with assistant("benchmarks.harness.attacker") as attacker:
-        open_loop(server, polls, status=304, seconds=1, per_s=PER_S)
+        paced_loop(server, polls, status=304, seconds=1, per_s=PER_S)
         for _ in range(rounds):
             for kind in runs:
                 if kind != ALONE:
@@ -52,7 +52,7 @@ def measure(here: Installation, server: Server, rounds: int, seconds: float) -> 
                 if kind == "unread_streams":
                     here.operator.ask("publish", service=0, deadline_ms=next(deadlines_ms))
                 runs[kind].append(
-                    open_loop(server, polls, status=304, seconds=seconds, per_s=PER_S)
+                    paced_loop(server, polls, status=304, seconds=seconds, per_s=PER_S)
                 )
                 if kind != ALONE:
                     opened[kind] = opened.get(kind, 0) + _stop(attacker)

@@ -229,6 +229,34 @@ def open_loop(
     return Run(count / seconds, *_latencies(client), used_s / count * 1e6)
 
 
+def paced_loop(
+    server: Server, requests: Sequence[bytes], *, status: int, seconds: float, per_s: int
+) -> Run:
+    """Offer the same rate on one connection, from a client with no event loop of its own.
+
+    Latency counts from when a poll was due. Beside others that use the client's core this is the
+    only one whose own delays are small: it sleeps, is woken by the answer, and does nothing else.
+    """
+    size = check(server.port, requests, status)
+    requests = _spread(requests)
+    before = cpu_s(server.pid)
+    client = _Client()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began_s = time.perf_counter()
+        for number in range(int(seconds * per_s)):
+            due_s = began_s + number / per_s
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            connection.sendall(requests[number % len(requests)])
+            left = size - 32
+            while left > 0:
+                left -= len(connection.recv(65_536)) or left
+            client.took_s.append(time.perf_counter() - due_s)
+    used_s = cpu_s(server.pid) - before
+    count = len(client.took_s)
+    return Run(count / seconds, *_latencies(client), used_s / count * 1e6)
+
+
 def _latencies(client: _Client) -> Latencies:
     took = client.took_s
     return quantile(took, 0.5) * 1e3, quantile(took, 0.99) * 1e3, max(took) * 1e3
