@@ -20,6 +20,7 @@ from tidegate.client import Surroundings
 from tidegate.in_force import Subscriber
 
 HEARTBEAT_S = 15.0
+LONGEST_WAIT_S = 60.0  # of the real one
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class StreamingPlane(httpx.AsyncBaseTransport):
         return httpx.Response(200, content=body, headers=headers)
 
     async def _hold(self, request: httpx.Request) -> httpx.Response:
-        wait_s = float(request.headers["prefer"].removeprefix("wait="))
+        wait_s = min(float(request.headers["prefer"].removeprefix("wait=")), LONGEST_WAIT_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 while self._poll(request).status_code == 304:

@@ -305,3 +305,36 @@ def test_a_rung_that_is_only_tried_falls_at_the_first_strike() -> None:
     assert ladder.choose() is ConfigTransport.LONG_POLL
     clock.advance(1)
     assert ladder.choose() is ConfigTransport.STREAM
+
+
+@pytest.mark.parametrize("wait_s", [61.0, 300.0, float("inf")])
+def test_a_wait_beyond_what_the_server_holds_is_no_sign_that_it_holds_nothing(
+    wait_s: float,
+) -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        following = Following(loop, wait_s=wait_s)
+        following.plane.on_stream = lambda request: httpx.Response(406)
+        async with following:
+            await asyncio.sleep(250)
+
+            assert following.client.transport == "long_poll"
+            assert following.plane.last("held")["prefer"] == "wait=60"
+            assert following.plane.kinds().count("held") == 5
+
+    run_virtually(story)
+
+
+@pytest.mark.parametrize("wait_s", [-1.0, -0.001, float("nan"), float("-inf")])
+def test_a_wait_that_makes_no_sense_is_refused(wait_s: float) -> None:
+    with pytest.raises(ValueError, match="wait_s: expected 0 seconds or more, not"):
+        PolicyClient("http://x", "prod", "checkout", "tgs_x", wait_s=wait_s)
+
+
+def test_a_wait_that_no_request_can_ask_for_is_none() -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop, wait_s=0.9) as following:
+            await asyncio.sleep(100)
+
+            assert following.client.transport == "poll"
+
+    run_virtually(story)

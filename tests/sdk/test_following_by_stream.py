@@ -206,6 +206,23 @@ def test_a_goodbye_that_makes_no_sense_is_a_goodbye_all_the_same(data: str) -> N
     run_virtually(story)
 
 
+@pytest.mark.parametrize("reason", ["draining", "rotate"])
+@pytest.mark.parametrize(("luck", "back_s"), [(0.0, 0.5), (1.0, 1.0)])
+def test_a_goodbye_that_asks_for_no_pause_gets_a_short_one_with_jitter(
+    luck: float, back_s: float, reason: str
+) -> None:
+    async def story(loop: VirtualTimeLoop) -> None:
+        async with Following(loop, luck=luck) as following:
+            await asyncio.sleep(10)
+            following.plane.streams[0].say_goodbye(after_ms=0, reason=reason)
+            await asyncio.sleep(10)
+
+            streams = [a.at_s for a in following.plane.asked if a.kind == "stream"]
+            assert streams == [0.0, 10 + back_s]
+
+    run_virtually(story)
+
+
 def test_a_goodbye_for_ever_is_one_for_some_minutes() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
         async with Following(loop, luck=0.0) as following:

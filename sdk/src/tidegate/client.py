@@ -26,7 +26,7 @@ from tidegate.following import Following, Pace
 from tidegate.identity import Identity
 from tidegate.in_force import InForce, Subscriber
 from tidegate.key_ring import KeyRing, PinnedKey
-from tidegate.ladder import AUTO, Ladder, transports_of
+from tidegate.ladder import AUTO, Ladder, transports_of, wait_to_ask_for_s
 from tidegate.metrics import Metrics
 from tidegate.policy import Policy
 from tidegate.publication import PollAdvice
@@ -58,7 +58,7 @@ class PolicyClient:
         instance_id: names this process, by 1 to 128 of: letters, digits, . _ : -. By default host,
             process ID and a random part, made anew in a forked child.
         state_dir: where the last good policy is kept for the next start; None keeps none.
-        wait_s: how long a long-poll is held open for a change.
+        wait_s: how long a long-poll is held open for a change, at most the server's 60 s; 0 not.
         transport: "auto" follows by stream, where streams do not get through by long-poll, and
             where nothing is held open by polls at the server's interval; "stream", "long_poll"
             and "poll" allow that one only. A `wait_s` of 0 makes "auto" mean "poll".
@@ -88,6 +88,7 @@ class PolicyClient:
         surroundings: Surroundings | None = None,
     ) -> None:
         world = surroundings or Surroundings()
+        wait_s = wait_to_ask_for_s(wait_s)
         ladder = Ladder(transports_of(transport, wait_s), world.monotonic, world.uniform)
         self._identity = Identity(instance_id)
         self.metrics = Metrics() if metrics is None else metrics

@@ -26,6 +26,7 @@ from tidegate.streams import HEARTBEAT_S, PolicyStream, StreamEnded
 log = logging.getLogger("tidegate")
 
 _FIRST_BACKOFF_S = 0.5
+_SHORTEST_LEAVE_S = 0.5  # a server that always says goodbye at once is not to be hammered
 _LONGEST_RETRY_AFTER_S = 300.0  # a server's mistake must not strand its clients
 _UNCHANGED_S = 2.0  # spread of the next poll after a full answer that changed nothing
 _HURRIES = 3
@@ -271,8 +272,9 @@ class Following:
         A server that only rotates its streams ends few at a time, and spreads those itself.
         """
         reason, asked_s = _farewell(event, retry_s)
-        if reason == "rotate":
+        if reason == "rotate" and asked_s >= _SHORTEST_LEAVE_S:
             return asked_s
+        asked_s = max(asked_s, _SHORTEST_LEAVE_S)
         return asked_s + min(asked_s, self._advice.interval_s) * self._pace.uniform()
 
     async def _take(self, delivery: Delivery) -> None:

@@ -17,6 +17,8 @@ log = logging.getLogger("tidegate")
 
 AUTO = "auto"
 
+LONGEST_WAIT_S = 60.0  # what the control plane holds a poll for, whatever it is asked for
+
 _STRIKES = 4  # and over at least _SPAN_S: a rolling restart is not a broken proxy
 _SPAN_S = 30.0
 _FIRST_CLIMB_S = 300.0
@@ -29,6 +31,17 @@ class ConfigTransport(StrEnum):
     STREAM = "stream"
     LONG_POLL = "long_poll"
     POLL = "poll"
+
+
+def wait_to_ask_for_s(wait_s: float) -> float:
+    """The whole seconds of a held poll: what is asked for beyond them would never be waited.
+
+    Raises:
+        ValueError: less than nothing.
+    """
+    if not wait_s >= 0.0:  # NaN is nowhere
+        raise ValueError(f"wait_s: expected 0 seconds or more, not {wait_s!r}")
+    return float(int(min(wait_s, LONGEST_WAIT_S)))
 
 
 def transports_of(option: str, wait_s: float) -> tuple[ConfigTransport, ...]:
