@@ -4,8 +4,11 @@ import asyncio
 
 import pytest
 
-from tests.sdk.inbound import HeldApp, Service, policy
+from tests.sdk.inbound import HeldApp, Service, plain_app, policy
+from tests.sdk.outbound import Caller
+from tidegate import RequestContext
 from tidegate.asgi import Receive, Scope, Send
+from tidegate.context import enter_request, leave_request
 from tidegate.policy import DrainPolicy
 
 
@@ -25,6 +28,33 @@ async def test_a_missing_or_bad_request_id_is_replaced(presented: str) -> None:
 
     assert answered.headers["x-request-id"] != presented
     assert len(answered.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("sent", ["größe".encode(), "größe".encode("latin-1"), b"acme", b"\xff"])
+async def test_a_tenant_is_sent_on_byte_for_byte_however_many_hops_it_takes(sent: bytes) -> None:
+    for _ in range(3):
+        caller = Caller(200)
+
+        async def call(scope: Scope, receive: Receive, send: Send, caller: Caller = caller) -> None:
+            await caller.get()
+            await plain_app(scope, receive, send)
+
+        service = Service(policy(), call)
+        service.clock.now_s = caller.clock()
+        await service.http.get("/", headers=[(b"X-Tenant", sent)])
+        (arrived,) = (value for name, value in caller.script.headers[0].raw if name == b"x-tenant")
+        assert arrived == sent
+
+
+async def test_a_tenant_that_no_header_brought_is_sent_all_the_same() -> None:
+    caller = Caller(200)
+    token = enter_request(RequestContext("req-1", caller.clock() + 1.0, tenant="日本"))
+    try:
+        await caller.get()
+    finally:
+        leave_request(token)
+
+    assert (b"x-tenant", "日本".encode()) in caller.script.headers[0].raw
 
 
 async def test_refusals_carry_the_request_id_too() -> None:

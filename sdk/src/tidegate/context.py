@@ -60,5 +60,21 @@ def outgoing_headers(now_s: float) -> dict[str, str]:
     return headers
 
 
+def header_text(value: bytes) -> str:
+    """Return a header's value as text, of which `header_bytes` makes the same bytes again."""
+    return value.decode("latin-1")
+
+
+def header_bytes(text: str) -> bytes:
+    """Return the bytes that a header's value came as.
+
+    What no header can have brought, because an application made it, goes as UTF-8.
+    """
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()
+
+
 enter_request = _current.set
 leave_request = _current.reset

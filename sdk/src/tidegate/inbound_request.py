@@ -3,7 +3,7 @@
 import os
 import re
 
-from tidegate.context import DEADLINE_HEADER, REQUEST_ID_HEADER, RequestContext
+from tidegate.context import DEADLINE_HEADER, REQUEST_ID_HEADER, RequestContext, header_text
 from tidegate.deadline import parse_deadline_ms
 from tidegate.guard import Endpoint
 from tidegate.shedding import parse_criticality
@@ -29,7 +29,7 @@ def read_request(
         _request_id(request_id),
         now_s + _deadline_ms(deadline, endpoint) / 1000.0,
         (parse_criticality(criticality) if criticality else None) or endpoint.criticality,
-        tenant.decode("latin-1")[:MAX_TENANT_LENGTH],
+        header_text(tenant)[:MAX_TENANT_LENGTH],
     )
 
 

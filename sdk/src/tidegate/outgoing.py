@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 import httpx
 
 from tidegate.clock import Clock
-from tidegate.context import DEADLINE_HEADER, outgoing_headers
+from tidegate.context import DEADLINE_HEADER, header_bytes, outgoing_headers
 from tidegate.deadline import Deadline
 from tidegate.errors import DeadlineExceeded
 
@@ -30,7 +30,7 @@ def add_context_headers(request: httpx.Request, now_s: float) -> None:
     for name, value in carried.items():
         key = name.lower().encode()
         if key not in present:
-            missing.append((key, value.encode()))
+            missing.append((key, header_bytes(value)))
         elif key == _DEADLINE:
             request.headers[name] = value
     if missing:
