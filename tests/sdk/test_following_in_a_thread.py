@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -135,10 +136,28 @@ def test_it_can_be_started_again(plane: RealPlane) -> None:
         assert level(client) == 2
 
 
-def test_without_a_control_plane_it_starts_in_time_on_safe_defaults() -> None:
+def test_without_a_control_plane_it_starts_on_safe_defaults() -> None:
     with SyncPolicyClient("http://127.0.0.1:1", "prod", "checkout", "tgs_x") as client:
         assert client.policy is SAFE_DEFAULTS
         assert client.sequence is None
+
+
+def test_a_control_plane_that_takes_requests_and_answers_none_holds_no_start_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = SyncPolicyClient(url, "prod", "checkout", "tgs_x")
+
+        client.start(first_answer_s=0.1)
+        has_answer = client._client._following.answered.is_set()
+
+        # Its request is still open: whatever ended the wait was neither an answer nor a failure.
+        assert not has_answer
+        connection, _ = silent.accept()
+        connection.settimeout(30)
+        assert connection.recv(65536).startswith(b"GET /config/v1/prod/checkout")
+        assert (client.policy, client.is_running) == (SAFE_DEFAULTS, True)
+        client.stop()
+        connection.close()
 
 
 def test_who_subscribes_late_is_told_what_is_in_force(plane: RealPlane) -> None:
@@ -159,10 +178,13 @@ def test_a_policy_that_a_subscriber_cannot_obey_is_rejected(plane: RealPlane) ->
     with following(plane) as client:
         client.subscribe(refuse)
         plane.publish(8, shed_level=3)
+        plane.wait_until_rejected("web-1", 8)
+        assert (level(client), client.sequence) == (0, 7)
+        assert client.rejected is not None
         plane.publish(9, shed_level=1)
         plane.wait_until_applied("web-1", 9)
 
-        assert level(client) == 1
+        assert (level(client), client.rejected) == (1, None)
 
 
 def test_a_whole_service_in_threads_obeys_what_is_published(plane: RealPlane) -> None:
