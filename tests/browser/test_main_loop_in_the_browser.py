@@ -99,6 +99,7 @@ def test_a_viewer_can_look_and_cannot_change(visitor: Visitor) -> None:
 def test_the_main_loop_works_by_keyboard_alone(visitor: Visitor) -> None:
     with visitor.page(None) as page:
         page.goto("/login/")
+        expect(page.get_by_label("Name")).to_be_focused()
         page.keyboard.type("oncall")
         page.keyboard.press("Tab")
         page.keyboard.type("tidegate-demo")
