@@ -79,13 +79,20 @@ class Proxy:
         self._port = port
         self._breaks = breaks
         self._serving: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closed:  # taken by the listener before it closed, and made only now
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
+        # Here and not in the task: one that is cancelled before it begins runs nothing of its own.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def close(self) -> None:
+        self._is_closed = True
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -106,6 +113,7 @@ class Proxy:
                     continue
                 writer.write(chunk)
                 if is_stream.is_set() and self._breaks == "cuts":
+                    await writer.drain()
                     return
 
         both = [asyncio.create_task(pass_requests()), asyncio.create_task(pass_answers())]
@@ -114,7 +122,6 @@ class Proxy:
         finally:
             for task in both:
                 task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
             writer.close()
             upstream_writer.close()
 
