@@ -205,8 +205,11 @@ def test_a_publication_without_a_live_instance_says_so(
     published(now, ago_s=300, applied=0)
 
     assert "○ no live instance" in words(get(viewer, "/convergence/"))
-    text = words(get(viewer, "/convergence/7/"))
+    html = get(viewer, "/convergence/7/")
+    text = words(html)
     assert "No live instance: it takes effect when one starts" in text
+    assert "No instance lived when it was published, so it spread to none." in text
+    assert 'class="curve"' not in html
     assert "No instance has asked for this service's policy since it was published." in text
 
 
