@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Visitor, picture
 from tests.scenarios.stack import wait_until
@@ -52,6 +52,7 @@ def test_find_the_failing_service_tune_it_see_it_applied_and_revert(visitor: Vis
 
         page.locator("#revert").click()
 
+        expect(page.locator("h1")).to_contain_text("reverted", ignore_case=True)
         expect(page.locator("[data-final=yes]")).to_be_visible()
         page.goto("/changes/")
         expect(page.locator("main")).to_contain_text("Retry storm on payments, INC-2291")
@@ -73,6 +74,28 @@ def test_a_bad_number_is_explained_beside_its_field_and_changes_nothing(visitor:
         )
     found = visitor.stack.api("GET", "/services/checkout/overrides?environment=prod")
     assert found["overrides"] == []
+
+
+def test_what_is_typed_while_a_preview_is_on_its_way_is_previewed_too(visitor: Visitor) -> None:
+    with visitor.page() as page:
+        held: list[Route] = []
+
+        def hold_the_first(route: Route) -> None:
+            if held:
+                route.continue_()
+            else:
+                held.append(route)
+
+        page.route("**/tune/regions/preview*", hold_the_first)
+        page.goto("/services/checkout/tune/?section=timeouts")
+        with page.expect_request("**/tune/regions/preview*"):
+            page.locator('[name="inbound.deadline_ms"]').fill("2500")
+        page.locator('[name="inbound.deadline_ms"]').fill("2600")
+        page.locator("[name=reason]").fill("typed while the answer was on its way")
+
+        held[0].continue_()
+
+        expect(page.locator("#preview-checkout")).to_contain_text(re.compile("2[,.  ]?600|2[.]6"))
 
 
 def test_a_reason_is_required(visitor: Visitor) -> None:
@@ -130,6 +153,7 @@ def _tab_to(page, name: str) -> None:  # type: ignore[no-untyped-def]
     """Press Tab until the focused element is called `name`; fails after 120 presses."""
     script = """() => {
         const it = document.activeElement;
+        if (it === document.body) return "";
         const labels = it.labels ? [...it.labels].map((label) => label.textContent) : [];
         return [it.getAttribute("aria-label"), it.placeholder, it.textContent, ...labels].join(" ");
     }"""
