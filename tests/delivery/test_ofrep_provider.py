@@ -172,7 +172,7 @@ def test_the_instance_is_reported_with_what_it_evaluates_by(
 
 
 def test_a_provider_that_asks_too_often_waits_as_long_as_it_is_told() -> None:
-    here = world(features(1, **FEATURES), limit=RateLimit(per_s=1.0, burst=1))
+    here = world(features(1, **FEATURES), limit=RateLimit(per_s=0.01, burst=1))
     with serving(here) as served:
         provider = OFREPProvider(
             served.url, headers_factory=lambda: {"Authorization": f"Bearer {CHECKOUT_TOKEN}"}

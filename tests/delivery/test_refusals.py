@@ -165,6 +165,14 @@ async def test_one_token_that_asks_too_often_is_told_when_to_come_back() -> None
     assert (other.status, again.status) == (200, 304)
 
 
+async def test_less_than_one_request_a_second_is_a_limit_too() -> None:
+    plane = make_plane(limit=RateLimit(per_s=0.01, burst=1))
+
+    statuses = [(await ask(plane)).status for _ in range(4)]
+
+    assert statuses == [200, 200, 429, 429]
+
+
 async def test_a_clock_that_is_set_back_locks_no_token_out() -> None:
     clock = Clock()
     plane = make_plane(clock=clock, limit=RateLimit(1.0, 3))

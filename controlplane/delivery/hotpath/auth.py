@@ -46,15 +46,17 @@ class Grant:
         """Spend one request; return 0 when allowed, else after how many seconds to come back.
 
         This is the generic cell rate algorithm: one float per token, no timer. The float moves
-        at most one burst ahead of the clock, so more than that means that the clock was set
-        back, and must not lock the token out until it has caught up.
+        at most one burst and one request ahead of the clock, so a second more than that means that
+        the clock was set back, and must not lock the token out until it has caught up.
         """
         ahead_s = self.full_at_unix - now_unix
         burst_s = limit.burst_s
-        if ahead_s < 0.0 or ahead_s > burst_s + 1.0:
+        if ahead_s < 0.0:
             ahead_s = 0.0
-        if ahead_s > burst_s:
-            return ahead_s - burst_s
+        elif ahead_s > burst_s:
+            if ahead_s <= burst_s + limit.interval_s + 1.0:
+                return ahead_s - burst_s
+            ahead_s = 0.0
         self.full_at_unix = now_unix + ahead_s + limit.interval_s
         return 0.0
 
