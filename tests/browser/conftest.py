@@ -12,11 +12,12 @@ from typing import Literal
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.scenarios.stack import ROOT, Stack
 
 PASSWORD = "tidegate-demo"
+PATIENCE_MS = 15_000  # for what has no bound of its own: it passes as soon as it is so
 DESKTOP = (1440, 1000)
 PHONE = (390, 844)
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
@@ -54,7 +55,7 @@ class Visitor:
             reduced_motion="reduce",
             bypass_csp=False,
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -106,6 +107,7 @@ def chromium() -> Iterator[Browser]:
     if path is None and tools.exists():
         path = str(tools)
     assert path, "Chromium is not installed. Get it with: apt-get install -y chromium"
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=SWITCHES)
         yield browser

@@ -206,10 +206,11 @@ class ControlPlane:
         assert self._server is not None
         self._server.close()
         self._wire.stop()
-        for connection in list(self._wire.all):
-            assert isinstance(connection, WireConnection)
-            connection.evict()
-        await asyncio.sleep(0)
+        for _ in range(3):  # what is accepted by now is made in the next turn, and ends in another
+            for connection in list(self._wire.all):
+                assert isinstance(connection, WireConnection)
+                connection.evict()
+            await asyncio.sleep(0)
 
     def _on_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)

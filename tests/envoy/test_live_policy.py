@@ -32,7 +32,8 @@ def test_a_circuit_breaker_refuses_beyond_concurrency_and_queue(edge: Edge) -> N
     published_s = edge.publish({"inbound": {"concurrency": {"max": 3, "queue": {"max": 6}}}})
 
     check_within(published_s, RUNTIME_S, lambda: 503 in burst(edge.url, 20))
-    edge.backend.most_at_once = 0
+    # So long that all are there before the first is answered, however busy the machine is.
+    edge.backend.most_at_once, edge.backend.takes_s = 0, 1.0
     statuses = burst(edge.url, 20)
     assert edge.backend.most_at_once == 3
     # Three run and six wait, of which some may do so for their connection to be made.
@@ -120,14 +121,13 @@ def test_a_rate_in_shadow_counts_and_enforced_refuses(edge: Edge) -> None:
 
 
 def test_a_token_bucket_is_exact(edge: Edge) -> None:
-    published_s = edge.publish({"inbound": {"rate": {"per_s": 0.01, "burst": 7}}})
-    codes: list[int] = []
+    published_s = edge.publish({"inbound": {"rate": {"per_s": 0.01, "burst": 5}}})
+    check_within(published_s, DISCOVERY_S, lambda: 429 in burst(edge.url, 20))
 
-    def is_limited() -> bool:
-        codes[:] = burst(edge.url, 20)
-        return 429 in codes
-
-    check_within(published_s, DISCOVERY_S, is_limited)
+    # That burst may have begun under the policy before. This bucket is full, and met by one only.
+    edge.publish({"inbound": {"rate": {"per_s": 0.01, "burst": 7}}})
+    edge.wait_for(ROUTES)
+    codes = burst(edge.url, 20)
 
     assert (codes.count(200), codes.count(429)) == (7, 13)
 
@@ -220,7 +220,7 @@ def test_a_breaker_by_count_ejects_a_host_and_takes_it_back(edge: Edge) -> None:
 
     published_s = edge.publish({"outbound": {"dependencies": {"gateway": {"breaker": breaker}}}})
 
-    check_within(published_s, DISCOVERY_S, lambda: burst(url, 1, headers=gateway) == [503])
+    check_within(published_s, DISCOVERY_S, lambda: 503 in burst(url, 6, headers=gateway))
     assert edge.envoy.stat("cluster.gateway.outlier_detection.ejections_enforced_consecutive_5xx")
     edge.backend.status = 200
     check_within(time.monotonic(), 5.0, lambda: burst(url, 1, headers=gateway) == [200])

@@ -19,7 +19,7 @@ from controlplane.kernel.jsondoc import merge_patch
 from controlplane.policies.domain.checks import check_policy
 from controlplane.policies.domain.schema import PolicyDocument
 from tests.delivery.envoy_policies import complete
-from tests.envoy.conftest import CALM, RUNTIME, Edge
+from tests.envoy.conftest import CALM, RUNTIME, SUBSCRIPTIONS, Edge
 from tests.envoy.parts import (
     TOKEN,
     ControlPlane,
@@ -45,6 +45,7 @@ def spoiled(body: bytes) -> bytes:
 
 def test_a_resource_that_envoy_refuses_is_a_rejection_of_that_node(edge: Edge) -> None:
     before = edge.plane.etag
+    edge.wait_for(*SUBSCRIPTIONS)
     edge.plane.discovery.spoil = spoiled
 
     edge.publish({"inbound": {"deadline_ms": 150, "shedding": {"level": 3}}})
@@ -92,7 +93,7 @@ def test_envoy_goes_on_with_the_last_policy_without_us(
         )
 
         assert burst(envoy.url, 8).count(200) == 5
-        assert is_live(envoy)
+        wait_until(lambda: is_live(envoy), within_s=10, what="Envoy to say that it lives")
 
 
 def test_a_token_is_replaced_without_a_restart_and_a_revoked_one_changes_nothing(

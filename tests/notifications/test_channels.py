@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from controlplane.notifications.upstream.post import Channel, NotTold
-from tests.telemetry.prometheus_server import free_port, http_server, reply
+from tests.scenarios.stack import find_free_port
+from tests.telemetry.prometheus_server import http_server, reply
 
 
 class Clock:
@@ -81,7 +82,7 @@ def test_patience_that_is_asked_for_is_passed_on() -> None:
 
 
 def test_one_that_cannot_be_reached_or_does_not_answer_is_named_without_its_path() -> None:
-    gone = Channel(f"http://127.0.0.1:{free_port()}/secret-path")
+    gone = Channel(f"http://127.0.0.1:{find_free_port()}/secret-path")
     assert refusal(gone).message == "http://127.0.0.1 cannot be reached: ConnectError"
     gone.close()
 

@@ -19,7 +19,8 @@ from controlplane.notifications.models import Notice
 from controlplane.notifications.services.channels import channel_to
 from controlplane.notifications.services.sending import send_due_notices
 from tests.notifications.builders import content, fire
-from tests.telemetry.prometheus_server import free_port, http_server, reply, wait_until
+from tests.scenarios.stack import find_free_port
+from tests.telemetry.prometheus_server import http_server, reply, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = (
@@ -38,7 +39,7 @@ def alertmanager(folder: Path, receiver: str) -> Iterator[str]:
         "route: {receiver: team, group_by: ['...'], group_wait: 0s, group_interval: 1s}\n"
         f"receivers: [{{name: team, webhook_configs: [{{url: '{receiver}'}}]}}]\n"
     )
-    port = free_port()
+    port = find_free_port()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -41,10 +42,22 @@ def stack(whole_stack: Stack) -> Iterator[Stack]:
     write_active(whole_stack.state_dir, frozenset())
     for service in ("checkout", "gateway", "edge"):
         found = whole_stack.api("GET", f"/services/{service}/overrides?environment=prod")
-        for override in found["overrides"]:
+        reverted = found["overrides"]
+        for override in reverted:
             whole_stack.api(
                 "POST", f"/overrides/{override['id']}/revert", {"reason": "the test is over"}
             )
         canary = f"/services/{service}/canary"
         if whole_stack.api("GET", f"{canary}?environment=prod")["canary"] is not None:
             whole_stack.api("POST", f"{canary}/end", {"reason": "the test is over"})
+        if reverted and service != "edge":  # whose Envoy takes seconds, and its tests wait for it
+            wait_until(
+                partial(is_converged, whole_stack, service),
+                what=f"every instance of {service} to have the end of the override",
+            )
+
+
+def is_converged(stack: Stack, service: str) -> bool:
+    """Whether every live instance enforces the newest publication."""
+    found = stack.api("GET", f"/services/{service}/convergence?environment=prod")
+    return bool(found["is_complete"])

@@ -57,6 +57,24 @@ class Stack:
             (self.state_dir / "held" / name).unlink()
         wait_until(lambda: set(names) <= self.pids().keys(), what=f"{names} to start")
 
+    @contextmanager
+    def without(self, *names: str) -> Iterator[None]:
+        """Hold children during the block; afterwards web, if it is one of them, is ready again."""
+        try:
+            self.hold(*names)
+            yield
+        finally:
+            self.release(*names)
+            if "web" in names:
+                wait_until(self.is_ready, what="the web process to be ready again")
+
+    def is_ready(self) -> bool:
+        """Say whether the web process answers that it is ready."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def manage(self, *arguments: str) -> str:
         """Run a management command against this stack and return what it printed."""
         environment = {**os.environ, "TIDEGATE_STATE_DIR": str(self.state_dir)}

@@ -51,7 +51,11 @@ def test_openfeature_follows_an_override_of_the_shed_level_and_its_end(
     def level() -> int:
         return provider.resolve_integer_details("tidegate:shed_level", -1).value
 
-    assert (is_on(), level()) == (True, 0)
+    wait_until(
+        lambda: (is_on(), level()) == (True, 0),
+        within_s=FOLLOWS_WITHIN_S,
+        what="what was before to have ended",
+    )
 
     open_override(stack, 1, lasts_s=8)
     took_s = wait_until(lambda: not is_on(), within_s=FOLLOWS_WITHIN_S, what="the feature to go")

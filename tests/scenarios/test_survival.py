@@ -42,29 +42,23 @@ def test_services_keep_their_policy_and_the_part_returns_by_itself(stack: Stack,
 )
 def test_the_picture_says_what_is_stale(stack: Stack, parts: list[str], words: str) -> None:
     wait_until(lambda: is_live_again(stack), within_s=45, what="a live picture")
-    stack.hold(*parts)
+    with stack.without(*parts):
+        wait_until(lambda: picture_state(stack) == "stale", within_s=40, what="a stale picture")
+        reason = stack.api("GET", "/signals?environment=prod")["reason"]
 
-    wait_until(lambda: picture_state(stack) == "stale", within_s=40, what="a stale picture")
-    reason = stack.api("GET", "/signals?environment=prod")["reason"]
-
-    stack.release(*parts)
     assert words.lower() in reason.lower()
     wait_until(lambda: is_live_again(stack), within_s=45, what="a live picture again")
 
 
 def test_a_change_reaches_services_without_valkey(stack: Stack) -> None:
-    stack.hold("valkey")
+    with stack.without("valkey"):
+        open_override(stack, {"inbound": {"deadline_ms": 2800}}, lasts_s=60)
 
-    open_override(stack, {"inbound": {"deadline_ms": 2800}}, lasts_s=60)
-
-    try:
         wait_until(
             lambda: newest_convergence(stack, "checkout")["is_complete"],
             within_s=6,
             what="the change to arrive by reconciliation",
         )
-    finally:
-        stack.release("valkey")
 
 
 def is_live_again(stack: Stack) -> bool:

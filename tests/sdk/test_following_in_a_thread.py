@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.scenarios.stack import wait_until
 from tests.sdk.real_plane import RealPlane, real_plane
 from tests.sdk.signing import SigningKey, key_list
 from tidegate import (
@@ -77,10 +78,11 @@ def test_where_streams_are_refused_it_goes_on_by_long_poll(plane: RealPlane) -> 
     plane.takes_streams = False
 
     with following(plane) as client:
+        wait_until(lambda: client.transport == "long_poll", within_s=10, what="the stream is left")
         plane.publish(8, shed_level=1)
         plane.wait_until_applied("web-1", 8)
 
-        assert client.transport == "long_poll"
+        assert (level(client), client.transport) == (1, "long_poll")
 
 
 def test_stopping_ends_the_thread_and_its_stream_and_keeps_the_policy(plane: RealPlane) -> None:

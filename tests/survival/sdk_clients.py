@@ -18,11 +18,12 @@ class Balancer:
         self._nodes = [(urlsplit(url).hostname, urlsplit(url).port) for url in urls]
         self._next = 0
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.url = ""
 
     async def start(self) -> None:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
 
@@ -31,23 +32,22 @@ class Balancer:
         if self._server is not None:
             self._server.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The server cancels what is left when its loop ends, and would print that it did.
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._find_node(reader, writer)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        # Here and not in the task: one that is cancelled before it begins runs nothing of its own.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
-    async def _find_node(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            for _ in self._nodes:
-                host, port = self._nodes[self._next % len(self._nodes)]
-                self._next += 1
-                with contextlib.suppress(OSError, TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        node = await asyncio.open_connection(host, port)
-                    await self._pass_on((reader, writer), node)
-                    return
-        finally:
-            writer.transport.abort()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in self._nodes:
+            host, port = self._nodes[self._next % len(self._nodes)]
+            self._next += 1
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    node = await asyncio.open_connection(host, port)
+                await self._pass_on((reader, writer), node)
+                return
 
     async def _pass_on(
         self,
@@ -61,10 +61,10 @@ class Balancer:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            node[1].transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            node[1].transport.abort()
 
 
 class SdkInstance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -180,7 +181,7 @@ class Storm:
                     group.create_task(self._publish_all(publisher))
                 group.create_task(self._rage(events))
             over_at = _now()
-            newest = {service: await self._in_force(service) for service in SERVICES}
+            newest = {service: await self._find_in_force(service) for service in SERVICES}
             settled_s = await self._settle(everybody, newest)
         finally:
             for task in following:
@@ -243,6 +244,14 @@ class Storm:
                 return "" if is_in_force else f"{answer.status_code} {answer.text[:500]}"
         except (httpx.TransportError, json.JSONDecodeError, KeyError) as error:
             return repr(error)
+
+    async def _find_in_force(self, service: str) -> tuple[int, int]:
+        """As `_in_force`, from an operator node that may only just have its database back."""
+        async with asyncio.timeout(SETTLED_WITHIN_S):
+            while True:
+                with contextlib.suppress(httpx.TransportError, json.JSONDecodeError, KeyError):
+                    return await self._in_force(service)
+                await asyncio.sleep(0.2)
 
     async def _in_force(self, service: str) -> tuple[int, int]:
         async with self._operator() as client:

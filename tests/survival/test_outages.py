@@ -61,15 +61,31 @@ def has_logged(cluster: Cluster, name: str, event: str, since: int = 0) -> bool:
     return any(f'"event": "{event}"' in line for line in cluster.log_events(name)[since:])
 
 
+def is_written(cluster: Cluster, node: str, served: int) -> bool:
+    """Whether a node's file holds what it serves: it waits for its disk for 50 ms at most."""
+    saved = read_snapshot_file(cluster.directory / node / "snapshots.log")
+    assert saved is not None
+    found = [each.sequence for each in saved.publications if each.service == SERVICE]
+    return max(found, default=0) >= served
+
+
+def reads_the_database(cluster: Cluster, node: str, deadline_ms: int) -> None:
+    """Return when a node takes what is published, whatever was away before."""
+    publish(cluster, deadline_ms)
+    eventually(
+        lambda: poll(cluster, node).json()["policy"]["inbound"]["deadline_ms"] == deadline_ms,
+        f"{node} to read the database",
+    )
+
+
 def eventually(is_so: Callable[[], object], what: str, within_s: float = 30.0) -> float:
     return wait_until(is_so, within_s=within_s, what=what)
 
 
 def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster: Cluster) -> None:
-    publish(cluster, 4001)
-    eventually(lambda: poll(cluster, "node-1").json()["policy"]["inbound"]["deadline_ms"] == 4001,
-               "the publication")  # fmt: skip
+    reads_the_database(cluster, "node-1", 4001)
     served = sequence(cluster, "node-1")
+    eventually(lambda: is_written(cluster, "node-1", served), "the publication in the file")
     cluster.network.cut("node-1")
     try:
         cluster.kill("node-1")
@@ -99,13 +115,16 @@ def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster:
 
 
 def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Cluster) -> None:
+    reads_the_database(cluster, "node-1", 4000)
     before = sequence(cluster, "node-1")
     mark = len(cluster.log_events("node-1"))
     slowest_s = 0.0
-    processes = _tree(cluster.postgres.pid)
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
+    processes = [cluster.postgres.pid]
     try:
+        os.kill(processes[0], signal.SIGSTOP)  # from here on it has no new children, nor buries any
+        processes += _children(processes[0])
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
         began_s = time.monotonic()
         while not has_logged(cluster, "node-1", "database.lost", mark):
             asked_s = time.monotonic()
@@ -119,35 +138,47 @@ def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Clust
     eventually(lambda: has_logged(cluster, "node-1", "database.back", mark), "the feed to go on")
     publish(cluster, 4003)
     eventually(lambda: sequence(cluster, "node-1") > before, "the next publication")
-    assert slowest_s < 1.0
+    assert slowest_s < 2.0
 
 
 def test_reports_wait_while_the_database_is_away_and_are_written_later(cluster: Cluster) -> None:
-    present = poll(cluster, "node-2")
-    etag, number = present.headers["etag"], present.headers["tidegate-sequence"]
-    name = f"patient-{os.getpid()}"
+    number = report(cluster, "node-2", f"early-{os.getpid()}")
+    eventually(lambda: is_noted(cluster, f"early-{os.getpid()}", number), "node 2 to write reports")
+    mark = len(cluster.log_events("node-2"))
     cluster.kill("postgres")
     try:
-        poll(cluster, "node-2", **{
-            "If-None-Match": etag, "Tidegate-Instance": name, "Tidegate-Applied": etag,
-        })  # fmt: skip
+        number = report(cluster, "node-2", f"patient-{os.getpid()}")
         eventually(
-            lambda: any("reports.lost" in line for line in cluster.log_events("node-2")),
+            lambda: has_logged(cluster, "node-2", "reports.lost", mark),
             "the report to be refused once",
         )
     finally:
         cluster.start("postgres")
 
-    def is_written() -> bool:
-        answer = cluster.network.call(CLIENTS, lambda: httpx.get(
-            f"{cluster.urls['operator']}/api/v1/publications/{number}/instances",
-            params={"environment": "prod"},
-            headers={"Authorization": f"Bearer {cluster.operator_token}"},
-            timeout=10.0,
-        ))  # fmt: skip
-        return answer.status_code == 200 and name in answer.text
+    eventually(
+        lambda: is_noted(cluster, f"patient-{os.getpid()}", number), "the report to be written"
+    )
 
-    eventually(is_written, "the report to be written")
+
+def report(cluster: Cluster, node: str, name: str) -> str:
+    """Say, as an instance, that it enforces what the node serves; return its number."""
+    present = poll(cluster, node).headers
+    etag = present["etag"]
+    poll(cluster, node, **{
+        "If-None-Match": etag, "Tidegate-Instance": name, "Tidegate-Applied": etag,
+    })  # fmt: skip
+    return present["tidegate-sequence"]
+
+
+def is_noted(cluster: Cluster, name: str, number: str) -> bool:
+    """Whether the operator's API knows of an instance and a publication."""
+    answer = cluster.network.call(CLIENTS, lambda: httpx.get(
+        f"{cluster.urls['operator']}/api/v1/publications/{number}/instances",
+        params={"environment": "prod"},
+        headers={"Authorization": f"Bearer {cluster.operator_token}"},
+        timeout=10.0,
+    ))  # fmt: skip
+    return answer.status_code == 200 and name in answer.text
 
 
 def test_a_restored_backup_is_said_and_the_sequence_raised_past_it(
@@ -219,6 +250,8 @@ async def test_a_full_disk_costs_no_publication_and_is_made_good_later(small_dis
                 News((published(number, policy={"filler": "x" * 4096}),)), confirmed_at_unix=0.0
             )
         full = read_snapshot_file(path)
+        assert memory._task is not None
+        await memory._task  # or what is still on its way would fail after the next line
         filler.unlink()
         memory._log._failed_at_s -= 60  # as if it had passed
         await memory.add(News((published(60),)), confirmed_at_unix=0.0)
@@ -229,8 +262,9 @@ async def test_a_full_disk_costs_no_publication_and_is_made_good_later(small_dis
     assert full.publications[-1].sequence < 59
     assert saved is not None
     assert [each.sequence for each in saved.publications] == [60]
-    assert [line["event"] for line in lines] == ["snapshots.unwritten", "snapshots.written"]
-    assert "No space left" in lines[0]["error"] or "disk full" in lines[0]["error"]
+    said = [line for line in lines if line["event"].startswith("snapshots.")]
+    assert [line["event"] for line in said] == ["snapshots.unwritten", "snapshots.written"]
+    assert "No space left" in said[0]["error"] or "disk full" in said[0]["error"]
 
 
 def _fill(path: Path) -> None:
@@ -244,7 +278,5 @@ def _fill(path: Path) -> None:
         os.close(descriptor)
 
 
-def _tree(pid: int) -> list[int]:
-    """Return a process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
+def _children(pid: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

@@ -56,19 +56,23 @@ def test_what_was_acknowledged_last_has_to_be_in_force(
 @asynccontextmanager
 async def server(answer: bytes) -> AsyncIterator[str]:
     """A node on a free port that answers everything with this."""
-    serving = set()
+    serving: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        serving.add(task)
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
-        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(answer)
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with listening:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    await asyncio.gather(*(task for task in serving if task is not None))
+    await asyncio.gather(*serving)
 
 
 async def follow(way: Way, answer: bytes) -> Instance:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.scenarios.stack import find_free_port
 
 Answer = Callable[[BaseHTTPRequestHandler, str], None]
 
@@ -52,12 +53,6 @@ def reply(handler: BaseHTTPRequestHandler, status: int, body: str, kind: str) ->
     handler.wfile.write(data)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def prometheus(folder: Path, targets: dict[str, str]) -> Iterator[str]:
     """Run Prometheus that scrapes `targets` (host:port -> service) each second; yields its URL."""
@@ -73,7 +68,7 @@ def prometheus(folder: Path, targets: dict[str, str]) -> Iterator[str]:
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         "scrape_configs:\n  - job_name: fleet\n    static_configs:\n" + groups
     )
-    port = free_port()
+    port = find_free_port()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [

@@ -16,7 +16,8 @@ from controlplane.telemetry.domain.promql import Expression, equal, select
 from controlplane.telemetry.domain.series import Grid, Sample
 from controlplane.telemetry.sources.port import QueryRefused, SourceUnavailable
 from controlplane.telemetry.sources.prometheus import BREAKER, MAX_IN_FLIGHT, PrometheusSource
-from tests.telemetry.prometheus_server import free_port, http_server, reply
+from tests.scenarios.stack import find_free_port
+from tests.telemetry.prometheus_server import http_server, reply
 
 UP = select("up")
 VECTOR = {
@@ -144,7 +145,7 @@ def test_an_answer_that_is_not_prometheus_is_no_answer(status: int, body: str, k
 
 def test_a_refused_connection_is_said_quickly_and_without_credentials() -> None:
     started = time.monotonic()
-    url = f"http://me:secret@127.0.0.1:{free_port()}"
+    url = f"http://me:secret@127.0.0.1:{find_free_port()}"
     with (
         source_of(url) as source,
         pytest.raises(SourceUnavailable, match="Connection refused") as caught,

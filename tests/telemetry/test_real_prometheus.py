@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from pytest_django import Settings
@@ -35,6 +36,7 @@ class BusyService:
     """What one instance exposes; each scrape finds it a little busier."""
 
     def __init__(self) -> None:
+        self._scraping = Lock()
         self.metrics = Metrics()
         self.metrics.set_breaker_state("payments", "open")
         self.metrics.inflight.child().set(7)
@@ -43,8 +45,10 @@ class BusyService:
         self.metrics.config_sequence.child().set(42)
 
     def answer(self, handler: BaseHTTPRequestHandler, _form: str) -> None:
-        self._work()
-        reply(handler, 200, self.metrics.text().decode(), "text/plain; version=0.0.4")
+        with self._scraping:  # a scrape after a slow one would show half of the work
+            self._work()
+            text = self.metrics.text()
+        reply(handler, 200, text.decode(), "text/plain; version=0.0.4")
 
     def _work(self) -> None:
         metrics = self.metrics
@@ -84,6 +88,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def source(server: str) -> Iterator[PrometheusSource]:
     source = PrometheusSource(server)
+    # Gauges are gone after a scrape that this process was too busy to answer.
+    wait_until(lambda: is_up(source), "a good scrape of the exporter")
     yield source
     source.close()
 
@@ -93,6 +99,11 @@ def real_now(settings: Settings) -> datetime:
     """A scrape lag ahead: the collector asks for what was true then, and Prometheus has it now."""
     settings.TIDEGATE = replace(settings.TIDEGATE, scrape_interval_s=1.0)
     return datetime.now(UTC) + timedelta(seconds=1)
+
+
+def is_up(source: PrometheusSource) -> bool:
+    samples = source.instant(select("up"), datetime.now(UTC).timestamp()).samples
+    return [sample.value for sample in samples] == [1.0]
 
 
 def scrapes(source: PrometheusSource) -> int:
