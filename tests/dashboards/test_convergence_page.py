@@ -208,7 +208,7 @@ def test_a_publication_without_a_live_instance_says_so(
     html = get(viewer, "/convergence/7/")
     text = words(html)
     assert "No live instance: it takes effect when one starts" in text
-    assert "No instance lived when it was published, so it spread to none." in text
+    assert "No instance lived when it was published, so it spread to none: whoever starts" in text
     assert 'class="curve"' not in html
     assert "No instance has asked for this service's policy since it was published." in text
 
