@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.scenarios.connections import Connections
 from tests.scenarios.node import Node, running_node
 from tests.scenarios.stack import wait_until
 from tidegate import PolicyClient, SyncPolicyClient
@@ -78,26 +79,8 @@ class Proxy:
     def __init__(self, port: int, breaks: str) -> None:
         self._port = port
         self._breaks = breaks
-        self._serving: set[asyncio.Task[None]] = set()
-        self._is_closed = False
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_closed:  # taken by the listener before it closed, and made only now
-            writer.transport.abort()
-            return
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        # Here and not in the task: one that is cancelled before it begins runs nothing of its own.
-        task.add_done_callback(lambda _: writer.transport.abort())
-
-    async def close(self) -> None:
-        self._is_closed = True
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._port)
         is_stream = asyncio.Event()
 
@@ -128,13 +111,13 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy_before(node: Node, breaks: str) -> AsyncIterator[str]:
-    proxy = Proxy(node.port, breaks)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    connections = Connections(Proxy(node.port, breaks).serve)
+    server = await asyncio.start_server(connections.accept, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        await proxy.close()
+        await connections.close()
 
 
 @pytest.mark.parametrize("breaks", ["keeps", "cuts"])

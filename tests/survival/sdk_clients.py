@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.scenarios.connections import Connections
 from tidegate import PolicyClient
 
 
@@ -18,12 +19,12 @@ class Balancer:
         self._nodes = [(urlsplit(url).hostname, urlsplit(url).port) for url in urls]
         self._next = 0
         self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve)
         self.url = ""
 
     async def start(self) -> None:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connections.accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
 
@@ -31,13 +32,6 @@ class Balancer:
         """Listen no longer."""
         if self._server is not None:
             self._server.close()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        # Here and not in the task: one that is cancelled before it begins runs nothing of its own.
-        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in self._nodes:

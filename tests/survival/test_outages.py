@@ -64,12 +64,13 @@ def has_logged(cluster: Cluster, name: str, event: str, since: int = 0) -> bool:
 def is_written(cluster: Cluster, node: str, served: int) -> bool:
     """Whether a node's file holds what it serves: it waits for its disk for 50 ms at most."""
     saved = read_snapshot_file(cluster.directory / node / "snapshots.log")
-    assert saved is not None
+    if saved is None:
+        return False
     found = [each.sequence for each in saved.publications if each.service == SERVICE]
     return max(found, default=0) >= served
 
 
-def reads_the_database(cluster: Cluster, node: str, deadline_ms: int) -> None:
+def wait_until_it_reads(cluster: Cluster, node: str, deadline_ms: int) -> None:
     """Return when a node takes what is published, whatever was away before."""
     publish(cluster, deadline_ms)
     eventually(
@@ -83,7 +84,7 @@ def eventually(is_so: Callable[[], object], what: str, within_s: float = 30.0) -
 
 
 def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster: Cluster) -> None:
-    reads_the_database(cluster, "node-1", 4001)
+    wait_until_it_reads(cluster, "node-1", 4001)
     served = sequence(cluster, "node-1")
     eventually(lambda: is_written(cluster, "node-1", served), "the publication in the file")
     cluster.network.cut("node-1")
@@ -115,7 +116,7 @@ def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster:
 
 
 def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Cluster) -> None:
-    reads_the_database(cluster, "node-1", 4000)
+    wait_until_it_reads(cluster, "node-1", 4000)
     before = sequence(cluster, "node-1")
     mark = len(cluster.log_events("node-1"))
     slowest_s = 0.0
@@ -127,9 +128,10 @@ def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Clust
             os.kill(pid, signal.SIGSTOP)
         began_s = time.monotonic()
         while not has_logged(cluster, "node-1", "database.lost", mark):
-            asked_s = time.monotonic()
-            assert poll(cluster, "node-1").status_code == 200
-            slowest_s = max(slowest_s, time.monotonic() - asked_s)
+            answer = poll(cluster, "node-1")
+            assert answer.status_code == 200
+            # Without the thread and the client that are made for it here.
+            slowest_s = max(slowest_s, answer.elapsed.total_seconds())
             assert time.monotonic() - began_s < 30, "the feed hangs with the database"
     finally:
         for pid in processes:
@@ -138,7 +140,7 @@ def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Clust
     eventually(lambda: has_logged(cluster, "node-1", "database.back", mark), "the feed to go on")
     publish(cluster, 4003)
     eventually(lambda: sequence(cluster, "node-1") > before, "the next publication")
-    assert slowest_s < 2.0
+    assert slowest_s < 1.0
 
 
 def test_reports_wait_while_the_database_is_away_and_are_written_later(cluster: Cluster) -> None:

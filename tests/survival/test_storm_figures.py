@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.scenarios.connections import Connections
 from tests.survival.instances import Instance, Way
 from tests.survival.storm import Outcome, Published
 
@@ -56,12 +57,6 @@ def test_what_was_acknowledged_last_has_to_be_in_force(
 @asynccontextmanager
 async def server(answer: bytes) -> AsyncIterator[str]:
     """A node on a free port that answers everything with this."""
-    serving: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(serve(reader, writer))
-        serving.add(task)
-        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -69,10 +64,11 @@ async def server(answer: bytes) -> AsyncIterator[str]:
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(answer)
 
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    connections = Connections(serve)
+    listening = await asyncio.start_server(connections.accept, "127.0.0.1", 0)
     async with listening:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    await asyncio.gather(*serving)
+    await connections.close()
 
 
 async def follow(way: Way, answer: bytes) -> Instance:
