@@ -57,6 +57,11 @@ def test_the_key_of_rfc_8037_has_its_public_part_and_its_thumbprint() -> None:
     assert canonical_jwk(RFC_X) == b'{"crv":"Ed25519","kty":"OKP","x":"%s"}' % RFC_X.encode()
 
 
+def test_no_fresh_key_has_a_kid_that_a_command_line_takes_for_an_option() -> None:
+    # One in 64 thumbprints does: that none of 1,000 were there by chance is one in ten million.
+    assert "-" not in {PrivateKey.generate().kid[0] for _ in range(1000)}
+
+
 def test_the_signature_of_rfc_8037_is_what_our_primitive_makes_and_checks() -> None:
     key = PrivateKey(decode_base64url(RFC_SEED))
     payload = encode_base64url(RFC_PAYLOAD)

@@ -39,8 +39,11 @@ class PrivateKey:
 
     @classmethod
     def generate(cls) -> PrivateKey:
-        """Return a fresh key pair."""
-        return cls(Ed25519PrivateKey.generate().private_bytes_raw())
+        """Return a fresh key pair, whose kid no command line can take for an option."""
+        while True:
+            key = cls(Ed25519PrivateKey.generate().private_bytes_raw())
+            if not key.kid.startswith("-"):  # as one in 64 does
+                return key
 
     @property
     def seed(self) -> bytes:
