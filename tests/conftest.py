@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from controlplane.access.models import Team
 from controlplane.delivery.selectors import SETTLED
@@ -20,8 +20,12 @@ def nothing_is_settled() -> None:
 
 
 # A busy machine is no reason for a property to fail; the timeout of a test catches what hangs.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# The suite tries the same examples each time, so that it judges the change and not the dice;
+# new ones are looked for with `pytest --hypothesis-profile=explore`.
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", _UNTIMED, derandomize=True)
+settings.register_profile("explore", _UNTIMED, max_examples=2000)
+settings.load_profile("same")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ documents = st.fixed_dictionaries(
 
 
 @given(documents)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_feature_is_on_for_all_or_for_none(inbound: dict[str, Any]) -> None:
     policy = resolve([Layer("version", "v1", {"inbound": inbound})]).policy
     sdk = parse_policy(policy).inbound

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from controlplane.policies.domain.checks import check_policy
 from controlplane.policies.domain.resolve import Layer, resolve
@@ -68,7 +68,6 @@ def test_the_sdk_reads_what_was_resolved(document: dict[str, Any]) -> None:
     assert_same(policy)
 
 
-@settings(deadline=None)
 @given(documents(), documents(), patches())
 def test_the_sdk_reads_whatever_can_be_resolved(below: Any, version: Any, patch: Any) -> None:
     layers = [

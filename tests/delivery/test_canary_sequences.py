@@ -221,7 +221,6 @@ def fresh_world(prod: Environment, checkout: Service, monkeypatch: pytest.Monkey
 
 @settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(history=st.lists(st.tuples(ACTS, st.integers(1, 10)), min_size=4, max_size=24))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -412,7 +412,7 @@ def golden() -> dict[str, Any]:
 
 
 @given(documents())
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 def test_every_valid_policy_has_valid_resources(document: dict[str, Any]) -> None:
     policy = complete(document)
     assume(not check_policy(policy))

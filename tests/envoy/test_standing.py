@@ -132,7 +132,6 @@ LONG = "GET /" + "/".join(f"segment-{number}/{{id{number}}}" for number in range
 @given(document=documents())
 @settings(
     max_examples=8,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.limiter import ConcurrencyGate
@@ -139,7 +139,6 @@ async def test_going_to_shadow_frees_the_queue() -> None:
     assert await queued == ""
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.lists(st.booleans(), max_size=60))
 def test_there_are_never_more_inside_than_the_limit(most: int, steps: list[bool]) -> None:
     door = gate(most)

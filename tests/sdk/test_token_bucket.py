@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.limiter import LONGEST_WAIT_S, NEVER_S, TenantBuckets, TokenBucket
@@ -18,7 +18,6 @@ def taken(bucket: TokenBucket, now_s: float, tries: int) -> int:
     return sum(bucket.take(now_s) for _ in range(tries))
 
 
-@settings(deadline=None)
 @given(rates, pauses_s)
 def test_no_stretch_of_time_gets_more_than_the_burst_and_the_rate(
     rate: RatePolicy, pauses: list[float]
@@ -35,7 +34,6 @@ def test_no_stretch_of_time_gets_more_than_the_burst_and_the_rate(
         assert len(moments) - first <= allowed + 1e-6
 
 
-@settings(deadline=None)
 @given(rates, pauses_s)
 def test_whoever_stays_under_the_rate_is_never_refused(
     rate: RatePolicy, pauses: list[float]
@@ -48,7 +46,6 @@ def test_whoever_stays_under_the_rate_is_never_refused(
         assert bucket.take(now_s)
 
 
-@settings(deadline=None)
 @given(rates, rates, pauses_s)
 def test_retuning_never_invents_tokens(
     before: RatePolicy, after: RatePolicy, pauses: list[float]
@@ -63,7 +60,6 @@ def test_retuning_never_invents_tokens(
     assert bucket.tokens(now_s) == min(left, after.burst)
 
 
-@settings(deadline=None)
 @given(rates, st.floats(0, 100))
 def test_after_the_advised_wait_there_is_a_token(rate: RatePolicy, start_s: float) -> None:
     bucket = TokenBucket(rate, start_s)

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput, Problem
@@ -139,13 +139,11 @@ def test_text_may_be_decoded_already() -> None:
     assert parse_document(json.dumps(EXAMPLE)) == EXAMPLE
 
 
-@settings(deadline=None)
 @given(documents())
 def test_what_is_written_comes_back(document: dict[str, object]) -> None:
     assert parse_document(json.dumps(document).encode()) == document
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(), st.text()))
 def test_no_text_does_worse_than_a_refusal(raw: bytes | str) -> None:
     with suppress(InvalidInput):

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.policies.domain.fields import list_fields
@@ -99,14 +99,12 @@ def test_an_override_may_add_an_entry_that_takes_everything_from_below(patch: An
     assert validate_patch(patch) == patch
 
 
-@settings(deadline=None)
 @given(documents())
 def test_every_valid_document_is_accepted_and_fits_the_json_schema(document: Any) -> None:
     assert validate_document(document) == document
     assert VALIDATOR.is_valid(document)
 
 
-@settings(deadline=None)
 @given(patches())
 def test_every_patch_is_accepted_unless_it_changes_nothing(patch: Any) -> None:
     refusals = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from controlplane.policies.domain.checks import check_policy
 from controlplane.policies.domain.fields import field_for
@@ -261,7 +261,6 @@ def test_the_longest_wait_is_the_sum_of_bounded_backoffs() -> None:
     assert retry_wait_ms({"max_attempts": 4, "backoff": backoff}) == 100 + 300 + 500
 
 
-@settings(deadline=None)
 @given(documents())
 def test_every_servable_policy_can_be_judged(document: Any) -> None:
     policy = resolve([Layer("version", "v1", document)]).policy

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.jsondoc import format_path, merge_patch
@@ -272,7 +272,6 @@ def layered(*said: dict[str, Any]) -> list[Layer]:
 LAYERS = st.tuples(documents(), documents(), patches(), patches()).map(lambda said: layered(*said))
 
 
-@settings(deadline=None)
 @given(LAYERS)
 def test_the_policy_is_what_merging_and_completing_gives(layers: list[Layer]) -> None:
     merged: Any = {}
@@ -282,7 +281,6 @@ def test_the_policy_is_what_merging_and_completing_gives(layers: list[Layer]) ->
     assert resolve(layers).policy == plainly_completed(merged)
 
 
-@settings(deadline=None)
 @given(LAYERS)
 def test_every_leaf_is_explained_with_the_value_it_has(layers: list[Layer]) -> None:
     before = copy.deepcopy(layers)
@@ -300,7 +298,6 @@ def test_every_leaf_is_explained_with_the_value_it_has(layers: list[Layer]) -> N
         assert each.removed_by is None or each.removed_by in labels
 
 
-@settings(deadline=None)
 @given(documents(), patches())
 def test_what_the_strongest_layer_sets_is_in_force(below: Any, above: Any) -> None:
     resolved = resolve(layered(below, above))
@@ -311,7 +308,6 @@ def test_what_the_strongest_layer_sets_is_in_force(below: Any, above: Any) -> No
             assert resolved.leaves[format_path(path)].layer == "version 1"
 
 
-@settings(deadline=None)
 @given(documents(), patches(), patches())
 def test_two_layers_are_worth_their_merge(first: Any, second: Any, third: Any) -> None:
     apart = resolve(layered(first, second, third)).policy

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from controlplane.kernel.jsondoc import parse_path
 from controlplane.policies.domain.diff import FieldChange, diff
@@ -74,14 +74,12 @@ def test_each_field_that_differs_is_told(
     assert diff(before, after) == changes
 
 
-@settings(deadline=None)
 @given(documents(), patches())
 def test_a_diff_is_empty_exactly_when_the_documents_are_equal(before: Any, after: Any) -> None:
     assert diff(before, before) == []
     assert (diff(before, after) == []) == (before == after)
 
 
-@settings(deadline=None)
 @given(documents(), documents(), patches())
 def test_applying_a_diff_gives_the_other_policy(below: Any, first: Any, second: Any) -> None:
     base = [Layer("fleet_default", "fleet default v1", below)]
@@ -94,7 +92,6 @@ def test_applying_a_diff_gives_the_other_policy(below: Any, first: Any, second: 
     assert len({change.path for change in changes}) == len(changes)
 
 
-@settings(deadline=None)
 @given(documents(), documents())
 def test_a_diff_backwards_is_the_undo(first: Any, second: Any) -> None:
     forwards = {(each.path, each.kind): (each.before, each.after) for each in diff(first, second)}
