@@ -39,7 +39,7 @@ class CallReport:
     stopped_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would double what it costs, once for each attempt
 class Admission:
     """Leave to send once, for at most `limit_s`, which is less than usual when `is_clipped`."""
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from typing import Any
 
 import httpx
 
 from tidegate.clock import Clock
-from tidegate.context import DEADLINE_HEADER, header_bytes, outgoing_headers
+from tidegate.context import (
+    CRITICALITY_HEADER,
+    DEADLINE_HEADER,
+    REQUEST_ID_HEADER,
+    TENANT_HEADER,
+    header_bytes,
+    outgoing_headers,
+)
 from tidegate.deadline import Deadline
 from tidegate.errors import DeadlineExceeded
 
-_DEADLINE = DEADLINE_HEADER.lower().encode()
+_KEYS = {
+    name: name.lower().encode()
+    for name in (REQUEST_ID_HEADER, CRITICALITY_HEADER, TENANT_HEADER, DEADLINE_HEADER)
+}
 _SHORTEST_S = 0.001
-_TIMEOUTS = ("connect", "read", "write", "pool")
 
 
 def add_context_headers(request: httpx.Request, now_s: float) -> None:
@@ -26,15 +36,16 @@ def add_context_headers(request: httpx.Request, now_s: float) -> None:
         return
     raw = request.headers.raw
     present = {name.lower() for name, _ in raw}
-    missing = []
-    for name, value in carried.items():
-        key = name.lower().encode()
-        if key not in present:
-            missing.append((key, header_bytes(value)))
-        elif key == _DEADLINE:
-            request.headers[name] = value
+    if DEADLINE_HEADER in carried and _KEYS[DEADLINE_HEADER] in present:
+        request.headers[DEADLINE_HEADER] = carried[DEADLINE_HEADER]
+        raw = request.headers.raw
+    missing = [
+        (_KEYS[name], header_bytes(value))
+        for name, value in carried.items()
+        if _KEYS[name] not in present
+    ]
     if missing:
-        request.headers = httpx.Headers([*request.headers.raw, *missing])
+        request.headers = httpx.Headers(raw + missing)
 
 
 def limit_timeouts(request: httpx.Request, connect_s: float, limit_s: float) -> None:
@@ -42,12 +53,17 @@ def limit_timeouts(request: httpx.Request, connect_s: float, limit_s: float) -> 
     asked = request.extensions.get("timeout") or {}
     if isinstance(asked, ShrinkingTimeouts):  # of the attempt before, which has used them up
         asked = asked.caps
-    caps = (min(connect_s, limit_s), limit_s, limit_s, min(connect_s, limit_s))
-    timeouts = {}
-    for name, cap_s in zip(_TIMEOUTS, caps, strict=True):
-        asked_s = asked.get(name)
-        timeouts[name] = cap_s if asked_s is None or asked_s > cap_s else asked_s
-    request.extensions["timeout"] = timeouts
+    connect_s = min(connect_s, limit_s)
+    request.extensions["timeout"] = {
+        "connect": _least(asked.get("connect"), connect_s),
+        "read": _least(asked.get("read"), limit_s),
+        "write": _least(asked.get("write"), limit_s),
+        "pool": _least(asked.get("pool"), connect_s),
+    }
+
+
+def _least(asked_s: float | None, cap_s: float) -> float:
+    return cap_s if asked_s is None or asked_s > cap_s else asked_s
 
 
 class ShrinkingTimeouts(Mapping[str, float]):
@@ -111,23 +127,63 @@ class DeadlineStream(httpx.AsyncByteStream):
         self._clock = clock
         self._dependency = dependency
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = aiter(self._body)
-        while True:
-            # One limit per chunk: one around the yield would cancel the reader's own work.
-            chunk = None
-            try:
-                with Deadline(max(0.0, self._deadline_at_s - self._clock())):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            if chunk is None:
-                raise DeadlineExceeded(self._dependency)
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _BoundedChunks(aiter(self._body), self._deadline_at_s, self._clock, self._dependency)
 
     async def aclose(self) -> None:
         """Close the body, read or not."""
         await self._body.aclose()
+
+
+class _BoundedChunks:
+    """The chunks of a body, none waited for beyond an instant.
+
+    Each has a limit of its own: one around them all would cancel the reader's own work. And only
+    one that must be waited for has any: most bodies came with their head, and setting a timer
+    for what is here already would cost more than reading it.
+    """
+
+    __slots__ = ("_chunks", "_clock", "_deadline_at_s", "_dependency")
+
+    def __init__(
+        self, chunks: AsyncIterator[bytes], deadline_at_s: float, clock: Clock, dependency: str
+    ) -> None:
+        self._chunks = chunks
+        self._deadline_at_s = deadline_at_s
+        self._clock = clock
+        self._dependency = dependency
+
+    def __aiter__(self) -> _BoundedChunks:
+        return self
+
+    def __anext__(self) -> _BoundedChunks:
+        return self
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        steps = self._chunks.__anext__().__await__()
+        try:
+            awaited = next(steps)
+        except StopIteration as here:
+            chunk: bytes = here.value
+            return chunk
+        with Deadline(max(0.0, self._deadline_at_s - self._clock())):
+            return (yield from _resume(steps, awaited))
+        raise DeadlineExceeded(self._dependency)
+
+
+def _resume(steps: Generator[Any, Any, bytes], awaited: object) -> Generator[Any, Any, bytes]:
+    """`yield from` for what has begun already, and awaits this."""
+    try:
+        while True:
+            try:
+                sent = yield awaited
+            except BaseException as error:  # whatever it is, it is for what waits
+                awaited = steps.throw(error)
+            else:
+                awaited = steps.send(sent)
+    except StopIteration as here:
+        chunk: bytes = here.value
+        return chunk
 
 
 class SyncDeadlineStream(httpx.SyncByteStream):
