@@ -1,12 +1,16 @@
-"""Complete policies for tests of the Envoy adapter."""
+"""Policies and nodes for tests of the Envoy adapter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.delivery.adapters.xds_node import EnvoyNode, ManagedCluster
 from controlplane.policies.domain.resolve import Layer, resolve
 from controlplane.policies.domain.schema import PolicyDocument
+
+SIDECAR = EnvoyNode()
+EDGE = EnvoyNode("gateway", (ManagedCluster("gateway", (("10.0.0.7", 8080), ("gw", 81))),))
 
 
 def complete(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from controlplane.delivery.server import hold_fewer, listen
 from tests.delivery.builders import make_plane
+from tests.scenarios.stack import find_free_port
 
 
 def test_a_process_that_may_open_fewer_files_holds_fewer_polls_and_says_so() -> None:
@@ -31,7 +32,8 @@ def test_a_process_that_may_open_hardly_any_files_says_what_to_do() -> None:
     script += "import runpy; runpy.run_module('controlplane.delivery.serve', run_name='__main__')"
 
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60,
+        [sys.executable, "-c", script, "--port", str(find_free_port())],
+        capture_output=True, text=True, check=False, timeout=60,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
 

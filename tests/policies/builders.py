@@ -14,7 +14,14 @@ from controlplane.policies.models import (
     Publication,
     SequenceCounter,
 )
-from controlplane.policies.services import open_override, publish_version, start_canary
+from controlplane.policies.services import (
+    end_canary,
+    open_override,
+    promote_canary,
+    publish_version,
+    start_canary,
+    widen_canary,
+)
 from controlplane.registry.models import Service
 from tests.access.actors import OPERATOR
 
@@ -71,6 +78,26 @@ def start_on(
         reason="on a few first",
         now=now,
     )
+
+
+def widen(canary: Canary, now: datetime, ratio: float, **expected: float) -> Canary:
+    return widen_canary(
+        actor=OPERATOR, canary=canary, ratio=ratio, reason="all is well", now=now, **expected
+    )
+
+
+def promote(canary: Canary, now: datetime, **expected: float) -> PolicyVersion:
+    return promote_canary(actor=OPERATOR, canary=canary, reason="it held", now=now, **expected)
+
+
+def end(canary: Canary, now: datetime, **expected: float) -> Canary:
+    return end_canary(actor=OPERATOR, canary=canary, reason="it burnt", now=now, **expected)
+
+
+def cohorts() -> list[tuple[str, float | None, int]]:
+    """Every publication of checkout in order: its cohort, its ratio and the shed level it says."""
+    rows = Publication.objects.filter(service_slug="checkout").order_by("sequence")
+    return [(row.cohort, row.ratio, level_of(row.policy)) for row in rows]
 
 
 def newest(service: str = "checkout") -> Publication:
