@@ -2,7 +2,8 @@
 # make and git is enough.
 #
 #   make up      the whole of Tidegate with a demo fleet, at http://127.0.0.1:8000 (PORT=8100 moves it, DEMO=0 leaves the fleet out)
-#   make test    the whole suite: unit, browser, scenario
+#   make test    the whole suite; no verdict depends on the machine's speed
+#   make soak    what needs time, load or luck: storms, kills, crowds, latencies (SOAK_MINUTES=15)
 #   make check   format, lint, types, import contracts, migrations
 #   make bench   benchmarks, with ratios
 #   make clean   remove .tidegate and what tools generated
@@ -14,7 +15,7 @@ PORT ?= 8000
 DEMO ?= 1
 export PORT DEMO
 
-.PHONY: up test check bench clean
-up test check bench clean:
+.PHONY: up test soak check bench clean
+up test soak check bench clean:
 	@test -n "$(PYTHON)" || { echo "Tidegate needs Python 3.11 or newer. Get it with: apt-get install -y python3 python3-venv"; exit 1; }
 	@exec $(PYTHON) -m deploy.local.bootstrap $@

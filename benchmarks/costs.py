@@ -27,7 +27,7 @@ from benchmarks.harness.names import config_path, token_text
 from benchmarks.harness.processes import Server, free_port
 from benchmarks.harness.rivals import get
 from benchmarks.harness.tables import print_table
-from tests.survival.postgres import Postgres
+from tests.databases.postgres import Postgres
 
 INSTANCES = 4_000
 ROUNDS = 4

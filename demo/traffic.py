@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import random
 import time
 import uuid
@@ -23,8 +24,11 @@ import httpx
 from demo.addresses import RoundRobinTransport
 from demo.faults import FaultWatch, tenant_factors_of
 from demo.fleet import read_addresses
+from deploy.local.problems import SetupProblem
 
 BASE_PER_S = 30.0
+MOST_PER_S = 1000.0
+LOAD_VARIABLE = "DEMO_LOAD_PER_S"
 DAY_SWING = 0.2
 WAVE_SWING = 0.06
 WAVE_PERIOD_S = 420.0
@@ -53,12 +57,31 @@ class Visit:
     criticality: str
 
 
-def rate_per_s(unix_s: float) -> float:
+def read_base_per_s(variables: Mapping[str, str]) -> float:
+    """Return how many requests a second the usual load has, by DEMO_LOAD_PER_S.
+
+    Raises:
+        SetupProblem: it is not a number above 0 and at most 1,000.
+    """
+    text = variables.get(LOAD_VARIABLE) or str(BASE_PER_S)
+    try:
+        per_s = float(text)
+    except ValueError:
+        per_s = 0.0
+    if not 0 < per_s <= MOST_PER_S:
+        raise SetupProblem(
+            f"{LOAD_VARIABLE} is {text!r}; expected requests a second, "
+            f"above 0 and at most {MOST_PER_S:,.0f}"
+        )
+    return per_s
+
+
+def rate_per_s(unix_s: float, base_per_s: float = BASE_PER_S) -> float:
     """Return the usual arrival rate at an instant: a day's curve, and a slow wave on it."""
     hour = (unix_s % 86_400) / 3600
     day = 1 + DAY_SWING * math.cos(2 * math.pi * (hour - PEAK_HOUR_UTC) / 24)
     wave = 1 + WAVE_SWING * math.sin(2 * math.pi * unix_s / WAVE_PERIOD_S)
-    return BASE_PER_S * day * wave
+    return base_per_s * day * wave
 
 
 def load_factor(tenant_factors: Mapping[str, float]) -> float:
@@ -96,7 +119,8 @@ def run(state_dir: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Load(state_dir, random.Random()).send_for_ever())
+        load = Load(state_dir, random.Random(), read_base_per_s(os.environ))
+        asyncio.run(load.send_for_ever())
 
 
 def front_door(addresses: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -107,8 +131,11 @@ def front_door(addresses: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 class Load:
     """Sends visits to the front door and counts their answers."""
 
-    def __init__(self, state_dir: Path, chance: random.Random) -> None:
+    def __init__(
+        self, state_dir: Path, chance: random.Random, base_per_s: float = BASE_PER_S
+    ) -> None:
         self._chance = chance
+        self._base_per_s = base_per_s
         self._watch = FaultWatch(state_dir)
         self._answers: Counter[str] = Counter()
         self._unfinished: set[asyncio.Task[None]] = set()
@@ -125,7 +152,8 @@ class Load:
         try:
             while True:
                 factors = tenant_factors_of(self._watch.active)
-                due_s += next_gap_s(rate_per_s(time.time()) * load_factor(factors), self._chance)
+                usual_per_s = rate_per_s(time.time(), self._base_per_s)
+                due_s += next_gap_s(usual_per_s * load_factor(factors), self._chance)
                 # After a pause of this process, go on from now instead of sending a burst.
                 due_s = max(due_s, time.monotonic() - 1.0)
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))

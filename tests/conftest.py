@@ -11,7 +11,12 @@ from controlplane.access.models import Team
 from controlplane.delivery.selectors import SETTLED
 from controlplane.registry.models import Environment, Service
 
-pytest_plugins = ["tests.scenarios.fixtures"]
+pytest_plugins = [
+    "tests.databases.choice",
+    "tests.scenarios.fixtures",
+    "tests.scenarios.order",
+    "tests.soak.figures",
+]
 
 
 @pytest.fixture(autouse=True)

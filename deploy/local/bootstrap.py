@@ -13,12 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.local import debian
+from deploy.local import debian, suite
 from deploy.local.debian import Machine
 from deploy.local.environment import ensure_environment
 from deploy.local.ports import check_web_port, parse_port
 from deploy.local.problems import SetupProblem
 from deploy.local.state import already_running, find_running, open_state_dir
+from deploy.local.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = (
@@ -73,17 +74,13 @@ def up() -> int:
 
 
 def run_tests() -> int:
-    """Set up everything tests need, and run the whole suite: first what starts no processes.
+    """Set up everything tests need, and run the whole suite, its parts side by side.
 
-    That runs on several cores. The rest shares one running demo fleet, which would slow down all
-    that is mixed with it.
     Without Chromium the rest still runs; the result is then a failure that says what was left out.
     """
     machine = our_machine()
     python = ensure_environment(ROOT, machine, "tests", say)
     ensure_prometheus(machine)
-    ensure_network_tools(machine)
-    with_processes = "scenario or browser"
     missing = ""
     try:
         ensure_alertmanager(machine)
@@ -94,20 +91,22 @@ def run_tests() -> int:
     except SetupProblem as problem:
         missing = f"The browser tests did not run: {problem}"
         say(missing)
-        with_processes = "scenario and not browser"
-    codes = [
-        subprocess.call(
-            [str(python), "-m", "pytest", *selection], cwd=ROOT, env=test_environment(machine)
-        )
-        for selection in (
-            ("-n", "auto", "--maxprocesses", "8", "-m", "not scenario and not browser"),
-            ("-m", with_processes),
-        )
-    ]
+    code = Suite(ROOT, python, test_environment(machine), say).run(
+        in_turn=(suite.UNIT, suite.POSTGRESQL),
+        beside=(suite.STACK_WITHOUT_BROWSER if missing else suite.STACK, suite.REAL_PARTS),
+    )
     if missing:
         say(missing)
-    failed = [code for code in codes if code]
-    return failed[0] if failed else (1 if missing else 0)
+    return code or (1 if missing else 0)
+
+
+def run_soak() -> int:
+    """Set up what it needs, and run what needs time, load or luck, for SOAK_MINUTES."""
+    machine = our_machine()
+    python = ensure_environment(ROOT, machine, "tests", say)
+    ensure_prometheus(machine)
+    ensure_network_tools(machine)
+    return Suite(ROOT, python, test_environment(machine), say).run(in_turn=(suite.SOAK,))
 
 
 def run_checks() -> int:
@@ -251,6 +250,7 @@ def say(text: str) -> None:
 COMMANDS = {
     "up": up,
     "test": run_tests,
+    "soak": run_soak,
     "check": run_checks,
     "bench": run_benchmarks,
     "clean": clean,

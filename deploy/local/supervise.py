@@ -88,7 +88,9 @@ def make_plan(outside: dict[str, str]) -> Plan:
     instance_count = 0
     if demo:
         from demo.fleet import instance_count as count
+        from demo.traffic import read_base_per_s
 
+        read_base_per_s(outside)  # refused now, not in a process that ends and is started again
         instance_count = count()
     tools = plans.ROOT / ".tidegate/tools/bin"
     search_path = os.pathsep.join([outside.get("PATH", os.defpath), str(tools)])

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from controlplane.access.models import AuditEntry, AuditHead
 from controlplane.access.services.audit import record, verify_chain
 from tests.access.actors import OPERATOR
+from tests.waiting import HUNG_S
 
 
 def write(now: datetime, count: int = 1) -> None:
@@ -110,15 +111,17 @@ def test_concurrent_writers_cannot_fork_the_chain(now: datetime) -> None:
     barrier = threading.Barrier(4)
 
     def several() -> None:
-        barrier.wait()
-        write(now, 5)
-        connection.close()
+        try:
+            barrier.wait(HUNG_S)
+            write(now, 5)
+        finally:
+            connection.close()
 
     threads = [threading.Thread(target=several) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(HUNG_S)
 
     report = verify_chain()
     assert report.problems == ()

@@ -25,6 +25,7 @@ from controlplane.access.services.tokens import (
 from controlplane.kernel.clock import utc_now
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput
 from tests.access.actors import ADMIN, OPERATOR
+from tests.waiting import HUNG_S
 
 
 def make(now: datetime, **changes: object) -> tuple[ServiceToken, str]:
@@ -256,7 +257,7 @@ def test_of_two_rotations_at_once_one_wins(now: datetime) -> None:
     def rotate() -> None:
         mine = ServiceToken.objects.get(pk=old.pk)
         try:
-            together.wait(timeout=10)
+            together.wait(HUNG_S)
             rotate_token(actor=ADMIN, token=mine, now=now)
             outcomes.append("rotated")
         except Conflict:
@@ -268,7 +269,7 @@ def test_of_two_rotations_at_once_one_wins(now: datetime) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(HUNG_S)
 
     assert sorted(outcomes) == ["conflict", "rotated"]
     assert ServiceToken.objects.count() == 2

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visitor
-from tests.scenarios.test_main_loop import open_override
+from tests.scenarios.loop import open_override
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 
 def newest(visitor: Visitor) -> int:
@@ -21,11 +21,11 @@ def newest(visitor: Visitor) -> int:
 def test_a_publication_turns_up_by_itself_and_is_followed_to_its_end(visitor: Visitor) -> None:
     with visitor.page() as page:
         page.goto("/convergence/")
-        open_override(visitor.stack, {"inbound": {"deadline_ms": 2700}}, lasts_s=60)
+        open_override(visitor.stack, {"inbound": {"deadline_ms": 2700}})
         sequence = newest(visitor)
 
         row = page.locator("tr", has=page.locator(f"#publication-{sequence}"))
-        expect(row).to_contain_text("converged", timeout=20_000)
+        expect(row).to_contain_text("converged")
         expect(row).to_contain_text("3/3")
         expect(row.locator("svg.curve path.applied")).to_have_count(1)
         page.locator(f"#publication-{sequence}").focus()

@@ -8,10 +8,8 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Visitor, picture
-from tests.scenarios.stack import wait_until
-from tests.scenarios.test_main_loop import attempts_at_payments
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 BUDGET = "outbound.dependencies.payments.retry.budget.ratio"
 ATTEMPTS = "outbound.dependencies.payments.retry.max_attempts"
@@ -21,7 +19,7 @@ def test_find_the_failing_service_tune_it_see_it_applied_and_revert(visitor: Vis
     visitor.stack.manage("incident", "start", "retry_storm")
     with visitor.page() as page:
         row = page.locator("tr[data-key=checkout]")
-        expect(row).to_contain_text("retry storm", timeout=60_000)
+        expect(row).to_contain_text("retry storm")
         expect(page.locator("tbody tr").first).to_have_attribute(
             "data-key", re.compile("checkout|edge|gateway|payments")
         )
@@ -44,11 +42,6 @@ def test_find_the_failing_service_tune_it_see_it_applied_and_revert(visitor: Vis
         expect(page.locator("[data-spread]")).to_contain_text("3 of 3 instances")
         shown = page.locator("[data-final=yes]").inner_text()
         assert "p99" in shown
-        wait_until(
-            lambda: (attempts_at_payments(visitor.stack) or 9) < 1.2,
-            within_s=30,
-            what="attempts per request at payments to fall",
-        )
 
         page.locator("#revert").click()
 

@@ -71,6 +71,7 @@ class Fleet:
                 wall=self._loop.wall_unix,
                 elapsed=self._loop.time,
                 monotonic=self._loop.time,
+                uniform=lambda: 0.5,
                 in_thread=_at_once,
             ),
         )

@@ -14,9 +14,12 @@ from controlplane.delivery.hotpath.connections import Limits, Wire
 from controlplane.delivery.hotpath.plane import DeliveryPlane
 from controlplane.delivery.hotpath.wire import WireConnection
 from tests.delivery.adapters import World
+from tests.waiting import HUNG_S
 
 Result = TypeVar("Result")
-ANSWERS_WITHIN_S = 20.0
+# Its connections keep real time, which ends none of them.
+NO_LIMIT_S = 10**9
+PATIENT = Limits(head_s=NO_LIMIT_S, body_s=NO_LIMIT_S, idle_s=NO_LIMIT_S, unsent_s=NO_LIMIT_S)
 
 
 class Served:
@@ -44,11 +47,11 @@ class Served:
         async def acted() -> Result:
             return act()
 
-        return asyncio.run_coroutine_threadsafe(acted(), self._loop).result(ANSWERS_WITHIN_S)
+        return asyncio.run_coroutine_threadsafe(acted(), self._loop).result(HUNG_S)
 
     async def _serve(self) -> None:
         self._loop, self._is_over = asyncio.get_running_loop(), asyncio.Event()
-        wire = Wire(self._plane, limits=Limits(), clock=self._clock)
+        wire = Wire(self._plane, limits=PATIENT, clock=self._clock)
         wire.start(set(), asyncio.Protocol)
         server = await self._loop.create_server(lambda: WireConnection(wire), "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -68,9 +71,10 @@ def serving(world: World) -> Iterator[Served]:
     thread = threading.Thread(target=served.run)
     thread.start()
     try:
-        assert served.is_up.wait(ANSWERS_WITHIN_S), "the server did not start"
+        assert served.is_up.wait(HUNG_S), "the server did not start"
         yield served
     finally:
-        served.stop()
-        thread.join(ANSWERS_WITHIN_S)
+        if served.is_up.is_set():
+            served.stop()
+        thread.join(HUNG_S)
     assert not thread.is_alive(), "the server did not stop"

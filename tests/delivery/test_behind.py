@@ -17,7 +17,8 @@ from uvicorn.server import ServerState
 from controlplane.delivery.hotpath.connections import Limits
 from controlplane.delivery.process import nothing_behind
 from controlplane.delivery.server import BehindProtocol, is_worth_a_line, limits_of
-from tests.delivery.wire_server import KNOWN, Served, read_answer, serving, until
+from tests.delivery.wire_server import KNOWN, Served, read_answer, serving
+from tests.waiting import eventually, not_hung
 
 PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -31,8 +32,12 @@ async def serving_behind(limits: Limits, page: Any = nothing_behind) -> AsyncIte
         served.wire.successor = lambda: BehindProtocol(
             wire=served.wire, config=config, server_state=state, app_state={}
         )
-        yield served
-        await asyncio.gather(*state.tasks)
+        try:
+            yield served
+        finally:
+            for task in state.tasks:
+                task.cancel()
+            await asyncio.gather(*state.tasks, return_exceptions=True)
 
 
 async def open_page(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -60,7 +65,7 @@ async def test_pages_take_no_more_than_their_own_places_and_the_quietest_makes_r
         assert served.wire.end_counts == {"evicted": 1}
         for each in (reader, writer), first, second, third, fourth:
             each[1].close()
-        await until(lambda: not served.wire.all)
+        await eventually(lambda: not served.wire.all)
 
 
 @pytest.mark.parametrize(
@@ -74,40 +79,53 @@ async def test_pages_take_no_more_than_their_own_places_and_the_quietest_makes_r
 )
 async def test_what_never_becomes_a_request_is_read_within_bounds(endless: bytes) -> None:
     async with serving_behind(Limits()) as served:
-        reader, writer = await open_page(served)
+        _, writer = await open_page(served)
         writer.write(endless)
-        try:
-            for _ in range(100):
-                writer.write(b"x" * 1_000)
-                await writer.drain()
-            await reader.read()
-        except ConnectionError:
-            pass
-        await until(lambda: not served.wire.all)
+        with pytest.raises(ConnectionError):
+            await go_on_for_ever(writer)
+        await eventually(lambda: not served.wire.all)
 
         assert served.wire.end_counts == {"head too large": 1}
-        writer.close()
+
+
+async def go_on_for_ever(writer: asyncio.StreamWriter) -> None:
+    """Send as much as the other side takes, whatever it reads at once."""
+    async with not_hung():
+        while True:
+            writer.write(b"x" * 1_000)
+            await writer.drain()
+            await asyncio.sleep(0)
 
 
 async def test_a_body_that_trickles_is_ended_as_one_for_the_plane_itself_is() -> None:
     async with serving_behind(Limits()) as served:
         reader, writer = await open_page(served)
         writer.write(b"POST /page HTTP/1.1\r\nContent-Length: 900\r\n\r\n")
-        for _ in range(21):
-            writer.write(b"x")
-            await writer.drain()
-            await asyncio.sleep(0.001)
+        await eventually(lambda: is_in_body(served))
+        (page,) = served.wire._behind
+        for _ in range(20):
+            page.data_received(b"x")  # type: ignore[attr-defined]
             served.pass_s(1)
-        await until(lambda: not served.wire.all)
+        assert served.wire.end_counts == {}
+        page.data_received(b"x")  # type: ignore[attr-defined]
+        served.pass_s(1)
+        async with not_hung():
+            await reader.read()
+        await eventually(lambda: not served.wire.all)
 
         assert served.wire.end_counts == {"slow body": 1}
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        writer.close()
 
 
-def has_evicted(served: Served, count: int) -> bool:
-    return served.wire.end_counts.get("evicted", 0) == count
+def is_in_body(served: Served) -> bool:
+    (page,) = served.wire._behind
+    return bool(page._is_in_body)  # type: ignore[attr-defined]
+
+
+def has_taken_its_place(served: Served, stranger: int) -> bool:
+    """Of three places the first is the honest one's."""
+    is_evicted = served.wire.end_counts.get("evicted", 0) == max(0, stranger - 2)
+    newest = list(served.wire._behind)[-1]
+    return is_evicted and newest.stage == 1 and len(served.wire._behind) == min(3, stranger + 1)
 
 
 async def test_who_waits_for_a_page_makes_no_room_for_strangers() -> None:
@@ -120,27 +138,28 @@ async def test_who_waits_for_a_page_makes_no_room_for_strangers() -> None:
     async with serving_behind(Limits(behind=3), slow_page) as served:
         honest = await served.connect()
         honest[1].write(PAGE)
-        await until(lambda: served.wire._behind)
+        await eventually(lambda: served.wire._behind)
         strangers = []
         for number in range(1, 7):
             strangers.append(await served.connect())
             strangers[-1][1].write(b"POST /page HTTP/1.1\r\nContent-Length: 2\r\n\r\nx")
-            await until(partial(has_evicted, served, max(0, number - 2)))
+            await eventually(partial(has_taken_its_place, served, number))
         is_let_go.set()
 
         assert (await read_answer(honest[0]))[0] == 404
         for _, writer in (honest, *strangers):
             writer.close()
-        await until(lambda: not served.wire.all)
+        await eventually(lambda: not served.wire.all)
 
 
 async def test_pages_that_are_asked_for_all_at_once_are_too_many() -> None:
     async with serving_behind(Limits()) as served:
         reader, writer = await served.connect()
         writer.write(PAGE * 2_000)
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        await until(lambda: not served.wire.all)
+        async with not_hung():
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        await eventually(lambda: not served.wire.all)
 
         assert served.wire.end_counts == {"malformed": 1}
         assert served.wire.all == set()

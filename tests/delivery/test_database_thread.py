@@ -11,6 +11,7 @@ from django.db import DataError, OperationalError, connection
 
 from controlplane.delivery.services import database_thread as thread_module
 from controlplane.delivery.services.database_thread import DatabaseThread
+from tests.waiting import HUNG_S, not_hung
 
 
 @pytest.fixture
@@ -34,51 +35,66 @@ async def test_work_is_done_on_one_thread_off_the_loop(thread: DatabaseThread) -
     assert first[1] != threading.get_ident()
 
 
-async def test_work_that_hangs_is_given_up_and_the_next_is_done(thread: DatabaseThread) -> None:
-    never = threading.Event()
+async def hang(thread: DatabaseThread, never: threading.Event) -> str:
+    """Do work that hangs, and let all the time pass that it may take; return what is said then.
 
-    thread._patience_s = 0.05
-    with pytest.raises(OperationalError, match=r"did not answer within 0\.05 s"):
-        await thread.run(lambda: never.wait(10))
-    thread._patience_s = 5.0
+    Not before it has begun: what was given up while it waited for its thread hangs nowhere.
+    """
+    loop, has_begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+        never.wait(HUNG_S)
+
+    running = asyncio.ensure_future(thread.run(work))
+    async with not_hung():
+        await has_begun.wait()
+    now_s, passed_s = loop.time, thread._patience_s
+    loop.time = lambda: now_s() + passed_s  # type: ignore[method-assign]
+    with pytest.raises(OperationalError) as caught:
+        await running
+    return str(caught.value)
+
+
+async def test_work_that_hangs_is_given_up_and_the_next_is_done(
+    thread: DatabaseThread, never: threading.Event
+) -> None:
+    said = await hang(thread, never)
     answer, _ = await thread.run(ask_one)
 
-    assert answer == 1
-    never.set()
+    assert (said, answer) == (f"the database did not answer within {HUNG_S:g} s", 1)
 
 
-async def test_works_that_hang_do_not_pile_up(thread: DatabaseThread) -> None:
-    never = threading.Event()
+async def test_works_that_hang_do_not_pile_up(
+    thread: DatabaseThread, never: threading.Event
+) -> None:
     for _ in range(thread_module.MOST_GIVEN_UP):
-        thread._patience_s = 0.01
-        with pytest.raises(OperationalError, match="did not answer"):
-            await thread.run(lambda: never.wait(10))
+        assert "did not answer" in await hang(thread, never)
 
     with pytest.raises(OperationalError, match="no more are begun"):
         await thread.run(ask_one)
     never.set()
     for worker in thread._given_up:
-        await asyncio.to_thread(worker.join, 5)
-    thread._patience_s = 5.0
+        await asyncio.to_thread(worker.join, HUNG_S)
     answer, _ = await thread.run(ask_one)
 
     assert answer == 1
 
 
-async def test_work_that_is_merely_slow_gets_more_time_with_each_attempt() -> None:
-    thread = DatabaseThread("test", patience_s=0.01, at_most_s=10.0)
-    is_free = threading.Event()
+async def test_work_that_is_merely_slow_gets_more_time_with_each_attempt(
+    never: threading.Event,
+) -> None:
+    thread, is_free = DatabaseThread("test", patience_s=0.01, at_most_s=10.0), never
     for _ in range(3):
         with pytest.raises(OperationalError, match="did not answer"):
-            await thread.run(lambda: is_free.wait(10))
+            await thread.run(lambda: is_free.wait(HUNG_S))
     patience_s = thread._patience_s
-    thread._patience_s = 5.0  # a busy machine starts no thread in less
+    thread._patience_s = HUNG_S  # however long a busy machine takes to start a thread
     is_free.set()
 
-    assert await thread.run(lambda: is_free.wait(10))
+    assert await thread.run(lambda: is_free.wait(HUNG_S))
 
     assert (patience_s, thread._patience_s) == (0.08, 0.01)
-    await thread.close()
 
 
 async def test_an_error_of_the_work_is_raised_and_costs_nothing_later(
@@ -93,12 +109,10 @@ async def test_an_error_of_the_work_is_raised_and_costs_nothing_later(
     assert (await thread.run(ask_one))[0] == 1
 
 
+@pytest.mark.only_on("postgresql")  # a connection to SQLite is not kept
 async def test_a_connection_that_died_while_idle_is_replaced_at_once(
     thread: DatabaseThread,
 ) -> None:
-    if connection.vendor == "sqlite":
-        pytest.skip("a connection to SQLite is not kept")
-
     def end_it() -> None:
         connection.ensure_connection()
         assert connection.connection is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import stat
 from pathlib import Path
@@ -23,6 +24,7 @@ from controlplane.delivery.services.snapshot_log import SnapshotLog
 from controlplane.policies.models import Publication
 from tests.delivery.builders import NEWCOMER_TOKEN, NOW, Clock, Plane, answer, make_plane, snapshot
 from tests.delivery.rows import in_thread, publication_row, scheduled_entry, token_row
+from tests.waiting import not_hung
 
 
 def make_feed(tmp_path: Path, clock: Clock | None = None) -> tuple[Plane, Feed]:
@@ -329,7 +331,7 @@ def test_a_batch_the_database_refuses_does_not_block_the_next(
 async def test_a_hint_brings_a_publication_without_waiting_for_the_next_look(
     transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "RECONCILE_S", 60.0)
+    monkeypatch.setattr(feed_module, "RECONCILE_S", math.inf)  # no look comes by itself
     plane, feed = make_feed(tmp_path)
     looks = asyncio.Queue[int | None]()
     sync = feed.sync
@@ -340,15 +342,15 @@ async def test_a_hint_brings_a_publication_without_waiting_for_the_next_look(
 
     feed.sync = counted  # type: ignore[method-assign]
     running = asyncio.create_task(feed.run())
-    assert await looks.get() is None
-
-    await in_thread(publication_row, 3)
-    feed.hint()
-    async with asyncio.timeout(20):  # the next look by itself would come after a minute
-        while await looks.get() != 3:
-            pass
-
-    await feed.stop()
+    try:
+        async with not_hung():
+            assert await looks.get() is None
+            await in_thread(publication_row, 3)
+            feed.hint()
+            while await looks.get() != 3:
+                pass
+    finally:
+        await feed.stop()
     with pytest.raises(asyncio.CancelledError):
         await running
 

@@ -12,7 +12,6 @@ from django.core.management import call_command
 from structlog.testing import capture_logs
 
 from controlplane.delivery.services import feed as feed_module
-from controlplane.delivery.services import remembering
 from controlplane.delivery.services import report_writer as writer_module
 from controlplane.delivery.services.instruments import SEQUENCE_LEAD
 from controlplane.delivery.services.loading import START, read_changes
@@ -21,6 +20,7 @@ from controlplane.registry.models import Environment
 from tests.delivery.builders import Clock, Plane, answer, published
 from tests.delivery.rows import in_thread, publication_row, token_row
 from tests.delivery.test_feed import look_and_stop, lose_the_database, make_feed, note_an_instance
+from tests.waiting import HUNG_S, not_hung
 
 
 def served(plane: Plane, service: str = "checkout") -> int | None:
@@ -43,7 +43,6 @@ def test_what_was_served_is_in_the_file_before_it_is_served(
 ) -> None:
     publication_row(3)
     plane, feed = make_feed(tmp_path)
-    monkeypatch.setattr(remembering, "WAIT_AT_MOST_S", 30.0)  # however busy this disk is
     order: list[str] = []
     add, swap = feed._memory._log.add, plane.store.swap
 
@@ -194,38 +193,39 @@ def test_a_service_whose_lost_publication_has_the_number_of_its_next_is_named(
 
 
 async def test_a_look_that_hangs_is_given_up_and_the_next_finds_what_is_new(
-    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transactional_db: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    never: threading.Event,
 ) -> None:
     await in_thread(publication_row, 3)
     plane, feed = make_feed(tmp_path)
     await feed.sync()
     await in_thread(publication_row, 6)
-    never = threading.Event()
     with monkeypatch.context() as frozen, capture_logs() as lines:
         frozen.setattr(feed._reader, "_patience_s", 0.05)
-        frozen.setattr(feed_module, "read_changes", lambda **_: never.wait(10))
+        frozen.setattr(feed_module, "read_changes", lambda **_: never.wait(HUNG_S))
         await feed.sync()
         during = served(plane)
-    feed._reader._patience_s = 5.0
 
     await feed.sync()
 
     assert (during, served(plane)) == (3, 6)
     assert events(lines) == ["database.lost"]
     assert "did not answer within" in lines[0]["error"]
-    never.set()
-    await feed.stop()
 
 
 async def test_a_process_whose_database_hangs_starts_from_the_file_in_the_meantime(
-    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transactional_db: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    never: threading.Event,
 ) -> None:
     await in_thread(publication_row, 3)
     _, first = make_feed(tmp_path)
     await first.sync()
     await first.stop()
-    never = threading.Event()
-    monkeypatch.setattr(feed_module, "read_changes", lambda **_: never.wait(10))
+    monkeypatch.setattr(feed_module, "read_changes", lambda **_: never.wait(HUNG_S))
     monkeypatch.setattr(feed_module, "START_WITHIN_S", 0.05)
     plane, second = make_feed(tmp_path)
 
@@ -239,16 +239,19 @@ async def test_a_process_whose_database_hangs_starts_from_the_file_in_the_meanti
     monkeypatch.setattr(second, "_start_from_file", started)
     with capture_logs() as lines:
         running = asyncio.create_task(second.run())
-        async with asyncio.timeout(5):
-            await has_started.wait()
-
-    assert (plane.config.is_ready, served(plane)) == (True, 3)
-    assert plane.store.behind_since_unix is not None
-    assert "snapshots.restored" in events(lines)
-    never.set()
-    await second.stop()
+        try:
+            async with not_hung():
+                await has_started.wait()
+            held = (plane.config.is_ready, served(plane), plane.store.behind_since_unix)
+        finally:
+            never.set()
+            await second.stop()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+    assert held[:2] == (True, 3)
+    assert held[2] is not None
+    assert "snapshots.restored" in events(lines)
 
 
 def test_a_process_that_started_from_the_file_catches_up_when_the_database_is_back(
@@ -300,20 +303,19 @@ def test_thousands_of_changes_let_others_run_in_between(db: None, tmp_path: Path
 
 
 async def test_reports_that_a_hanging_database_did_not_take_are_kept(
-    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transactional_db: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    never: threading.Event,
 ) -> None:
     plane, feed = make_feed(tmp_path)
     note_an_instance(plane)
-    never = threading.Event()
     with monkeypatch.context() as frozen, capture_logs() as lines:
         frozen.setattr(feed._reports._thread, "_patience_s", 0.05)
-        frozen.setattr(writer_module, "write_reports", lambda notes, known: never.wait(10))
+        frozen.setattr(writer_module, "write_reports", lambda notes, known: never.wait(HUNG_S))
         await feed.flush()
     kept = len(plane.reports)
-    never.set()
-    feed._reports._thread._patience_s = 5.0
 
     await feed.flush()
 
     assert (events(lines), kept, len(plane.reports)) == (["reports.lost"], 1, 0)
-    await feed.stop()

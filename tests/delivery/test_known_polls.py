@@ -14,8 +14,8 @@ from tests.delivery.wire_server import (
     Served,
     read_answer,
     serving,
-    until,
 )
+from tests.waiting import eventually
 
 
 async def ask(served: Served, *requests: str) -> list[tuple[int, dict[str, str], bytes]]:
@@ -95,7 +95,7 @@ async def test_the_body_of_a_poll_is_never_taken_for_the_next_request(has_one_pa
                 writer.write(head + smuggled)
             else:
                 writer.write(head)
-                await until(lambda: is_reading_a_body(served))
+                await eventually(lambda: is_reading_a_body(served))
                 writer.write(smuggled)
             assert (await read_answer(reader))[0] == 304
         writer.write(KNOWN.encode())

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from controlplane.delivery.server import hold_fewer, listen
 from tests.delivery.builders import make_plane
-from tests.scenarios.stack import find_free_port
+from tests.ports import find_free_port
+from tests.waiting import HUNG_S
 
 
 def test_a_process_that_may_open_fewer_files_holds_fewer_polls_and_says_so() -> None:
@@ -33,7 +34,7 @@ def test_a_process_that_may_open_hardly_any_files_says_what_to_do() -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", script, "--port", str(find_free_port())],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=HUNG_S,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
 
@@ -54,7 +55,7 @@ def test_a_host_is_listened_at_by_every_address_it_stands_for(
 
         for address in ("127.0.0.1", "::1"):
             if address in reached:
-                socket.create_connection((address, port), timeout=2).close()
+                socket.create_connection((address, port), timeout=HUNG_S).close()
             else:
                 with pytest.raises(ConnectionRefusedError):
-                    socket.create_connection((address, port), timeout=2)
+                    socket.create_connection((address, port), timeout=HUNG_S)

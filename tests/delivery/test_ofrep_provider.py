@@ -24,6 +24,7 @@ from controlplane.delivery.hotpath.auth import RateLimit
 from tests.delivery.adapters import World, features, world
 from tests.delivery.builders import CHECKOUT_TOKEN, snapshot, token_record
 from tests.delivery.served import Served, serving
+from tests.waiting import HUNG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES: dict[str, Any] = {
@@ -55,6 +56,7 @@ def client(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenFeat
     assert snippet is not None
     names: dict[str, Any] = {}
     exec(compile(snippet[1], "openfeature.md", "exec"), names)
+    names["provider"].timeout = HUNG_S  # its own 5 s are for who would rather have the default
     yield names["client"]
     names["provider"].session.close()
     api.clear_providers()
@@ -175,13 +177,17 @@ def test_a_provider_that_asks_too_often_waits_as_long_as_it_is_told() -> None:
     here = world(features(1, **FEATURES), limit=RateLimit(per_s=0.01, burst=1))
     with serving(here) as served:
         provider = OFREPProvider(
-            served.url, headers_factory=lambda: {"Authorization": f"Bearer {CHECKOUT_TOKEN}"}
+            served.url,
+            headers_factory=lambda: {"Authorization": f"Bearer {CHECKOUT_TOKEN}"},
+            timeout=HUNG_S,
         )
         api.set_provider(provider, "impatient")
         impatient = api.get_client("impatient")
-        details = [impatient.get_boolean_details("recommendations", True) for _ in range(4)]
-        provider.session.close()
-        api.clear_providers()
+        try:
+            details = [impatient.get_boolean_details("recommendations", True) for _ in range(4)]
+        finally:
+            provider.session.close()
+            api.clear_providers()
 
     assert (details[0].value, details[0].error_code) == (False, None)
     refused = [each for each in details if each.error_code is ErrorCode.GENERAL]
@@ -204,7 +210,7 @@ def test_a_provider_that_polls_is_sent_the_flags_only_when_they_changed(
                 f"{served.url}/ofrep/v1/evaluate/flags",
                 json={"context": {"targetingKey": "user-7"}},
                 headers={**headers, **condition},
-                timeout=5,
+                timeout=HUNG_S,
             )
 
         first = poll(None)

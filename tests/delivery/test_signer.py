@@ -41,6 +41,7 @@ from tests.delivery.builders import (
     snapshot,
 )
 from tests.delivery.rows import in_thread, publication_row, token_row
+from tests.waiting import not_hung
 
 LEAD = timedelta(minutes=10)
 BODY = b'{"sequence":7}'
@@ -264,10 +265,12 @@ async def test_the_first_process_that_runs_makes_the_first_key(tmp_path: Path) -
     node = make_node(tmp_path, Clock())
 
     running = asyncio.create_task(node.feed.run())
-    async with asyncio.timeout(10):
-        await node.used.is_signing.wait()
-    kid = node.kid
-    await node.feed.stop()
+    try:
+        async with not_hung():
+            await node.used.is_signing.wait()
+        kid = node.kid
+    finally:
+        await node.feed.stop()
     with pytest.raises(asyncio.CancelledError):
         await running
 
@@ -289,11 +292,13 @@ async def test_a_database_that_takes_no_key_is_said_once(
     monkeypatch.setattr(feed_module, "ensure_signing_key", refuse)
     with capture_logs() as lines:
         running = asyncio.create_task(node.feed.run())
-        async with asyncio.timeout(10):
-            await tried.get()
-            node.feed.hint()
-            await tried.get()
-        await node.feed.stop()
+        try:
+            async with not_hung():
+                await tried.get()
+                node.feed.hint()
+                await tried.get()
+        finally:
+            await node.feed.stop()
     with pytest.raises(asyncio.CancelledError):
         await running
 

@@ -26,6 +26,7 @@ from controlplane.delivery.services.signing_keys import (
 )
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tests.access.actors import ADMIN, OPERATOR
+from tests.waiting import HUNG_S
 
 LEAD = timedelta(minutes=10)
 SECRET = "s" * 64
@@ -64,7 +65,7 @@ def test_processes_that_start_together_make_one_key(now: datetime) -> None:
 
     def start() -> None:
         try:
-            together.wait(timeout=10)
+            together.wait(HUNG_S)
             made.append(ensure_signing_key(actor=ADMIN, now=now).kid)
         finally:
             connection.close()
@@ -73,7 +74,7 @@ def test_processes_that_start_together_make_one_key(now: datetime) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(HUNG_S)
 
     assert len(made) == 4
     assert set(made) == {SigningKey.objects.get().kid}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import count
+
+import pytest
 from structlog.testing import capture_logs
 
+from controlplane.delivery.hotpath import wakeups as wakeups_module
 from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.wakeups import IN_A_ROW, Wakeups
 from tests.delivery.builders import NOW, let_others_run, snapshot
-from tests.delivery.wire_server import until
+from tests.waiting import eventually
 
 
 class Waiting:
@@ -35,10 +40,27 @@ async def test_one_services_many_waiters_do_not_keep_anothers_waiting() -> None:
     wakeups.add(lane_of([f"many {number}" for number in range(20_000)], looked))
     wakeups.add(lane_of(["one"], looked))
 
-    await until(lambda: not wakeups.is_busy)
+    await eventually(lambda: not wakeups.is_busy)
 
     assert looked.index("one") == IN_A_ROW
     assert [name for name in looked if name != "one"] == [f"many {n}" for n in range(20_000)]
+
+
+async def test_everybody_else_runs_between_the_slices_of_those_who_are_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A look at the clock costs more than half of a slice: one row of waiters fits into each.
+    monkeypatch.setattr(wakeups_module, "SLICE_S", 5)
+    monkeypatch.setattr(wakeups_module, "perf_counter", count(step=3).__next__)
+    wakeups, looked = Wakeups(), list[str]()
+    wakeups.add(lane_of([f"{number}" for number in range(20)], looked))
+    after_each_turn = []
+
+    while wakeups.is_busy:
+        await asyncio.sleep(0)
+        after_each_turn.append(len(looked))
+
+    assert after_each_turn == [IN_A_ROW, 2 * IN_A_ROW, 20]
 
 
 async def test_a_waiter_that_fails_leaves_nobody_asleep() -> None:

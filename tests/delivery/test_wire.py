@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from itertools import count
 
 import brotli
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.delivery.hotpath import wakeups
+from controlplane.delivery.hotpath.wire import WireConnection
 from tests.delivery.builders import snapshot
 from tests.delivery.wire_server import (
     AUTH,
@@ -19,8 +22,8 @@ from tests.delivery.wire_server import (
     has_arrived,
     read_answer,
     serving,
-    until,
 )
+from tests.waiting import eventually
 
 
 async def test_one_connection_serves_a_poll_and_then_the_same_bytes_again_and_again() -> None:
@@ -93,7 +96,7 @@ async def test_a_held_poll_is_answered_by_a_swap_and_the_connection_goes_on() ->
         reader, writer = await served.connect()
         waiting = POLL + 'If-None-Match: "7-0-9f3c"\r\nPrefer: wait=30\r\n\r\n'
         writer.write(waiting.encode() + KNOWN.encode())
-        await until(lambda: served.plane.config.held_count > 0)
+        await eventually(lambda: served.plane.config.held_count > 0)
 
         served.plane.store.swap(snapshot(8))
         first, second = await read_answer(reader), await read_answer(reader)
@@ -107,10 +110,10 @@ async def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
     async with serving() as served:
         _, writer = await served.connect()
         writer.write((POLL + 'If-None-Match: "7-0-9f3c"\r\nPrefer: wait=30\r\n\r\n').encode())
-        await until(lambda: served.plane.config.held_count > 0)
+        await eventually(lambda: served.plane.config.held_count > 0)
 
         writer.close()
-        await until(lambda: served.plane.config.held_count == 0)
+        await eventually(lambda: served.plane.config.held_count == 0)
 
         assert served.wire.all == set()
 
@@ -164,9 +167,9 @@ async def test_what_a_stranger_sends_is_read_over_and_takes_no_memory() -> None:
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(b"POST /echo/ HTTP/1.1\r\nContent-Length: 900\r\n\r\n" + b"x" * 800)
-        await until(lambda: served.wire.all and has_arrived(served))
+        await eventually(lambda: served.wire.all and has_arrived(served))
         (connection,) = served.wire.all
-        await until(lambda: connection._incoming._fed_bytes == 800)  # type: ignore[attr-defined]
+        await eventually(lambda: connection._incoming._fed_bytes == 800)  # type: ignore[attr-defined]
         kept = connection._incoming._body  # type: ignore[attr-defined]
         writer.write(b"x" * 100 + KNOWN.encode())
 
@@ -271,13 +274,18 @@ async def test_leaving_ends_each_connection_with_its_next_answer() -> None:
         writer.close()
 
 
-async def test_while_a_publication_is_handed_out_new_requests_wait_their_turn_and_get_it() -> None:
+async def test_while_a_publication_is_handed_out_new_requests_wait_their_turn_and_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So slow a machine that one row of those who wait is answered in each turn.
+    monkeypatch.setattr(wakeups, "SLICE_S", 5)
+    monkeypatch.setattr(wakeups, "perf_counter", count(step=3).__next__)
     async with serving(max_parked=2_000) as served:
         waiting = (POLL + 'If-None-Match: "7-0-9f3c"\r\nPrefer: wait=30\r\n\r\n').encode()
         connections = [await served.connect() for _ in range(200)]
         for _, writer in connections:
             writer.write(waiting)
-        await until(lambda: served.plane.config.held_count == 200)
+        await eventually(lambda: served.plane.config.held_count == 200)
         order = []
 
         async def follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -285,15 +293,24 @@ async def test_while_a_publication_is_handed_out_new_requests_wait_their_turn_an
             order.append((status, headers["tidegate-sequence"]))
             writer.write(waiting.replace(b"7-0", b"8-0"))
 
+        put_off: list[object] = []
+        go_on = WireConnection.go_on
+
+        def noted(connection: WireConnection) -> None:
+            put_off.append(connection)
+            go_on(connection)
+
+        monkeypatch.setattr(WireConnection, "go_on", noted)
         followers = [asyncio.ensure_future(follow(*each)) for each in connections]
         served.plane.store.swap(snapshot(8))
         reader, writer = await served.connect()
         writer.write((POLL + "\r\n").encode())
         newcomer = await read_answer(reader)
         await asyncio.gather(*followers)
-        await until(lambda: served.plane.config.held_count == 200)
+        await eventually(lambda: served.plane.config.held_count == 200)
 
         assert newcomer[1]["tidegate-sequence"] == "8"
         assert set(order) == {(200, "8")}
+        assert put_off
         for _, each in [(reader, writer), *connections]:
             each.close()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from demo import traffic
+from deploy.local.problems import SetupProblem
 
 DAY = [datetime(2026, 11, 2, hour, tzinfo=UTC).timestamp() for hour in range(24)]
 
@@ -58,3 +59,22 @@ def test_arrivals_come_at_the_rate_whatever_became_of_those_before() -> None:
     gaps = [traffic.next_gap_s(30.0, chance) for _ in range(6000)]
 
     assert sum(gaps) / len(gaps) == pytest.approx(1 / 30, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("variables", "per_s"),
+    [({}, 30.0), ({"DEMO_LOAD_PER_S": ""}, 30.0), ({"DEMO_LOAD_PER_S": "2.5"}, 2.5)],
+)
+def test_the_load_is_as_high_as_the_environment_says(
+    variables: dict[str, str], per_s: float
+) -> None:
+    assert traffic.read_base_per_s(variables) == per_s
+    assert traffic.rate_per_s(DAY[2], per_s) == pytest.approx(
+        traffic.rate_per_s(DAY[2]) * per_s / 30.0
+    )
+
+
+@pytest.mark.parametrize("text", ["much", "0", "-3", "nan", "inf", "1001"])
+def test_a_load_that_is_no_rate_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SetupProblem, match=f"DEMO_LOAD_PER_S is '{text}'; expected requests"):
+        traffic.read_base_per_s({"DEMO_LOAD_PER_S": text})

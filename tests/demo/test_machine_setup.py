@@ -239,7 +239,7 @@ def test_tests_do_not_inherit_the_users_tidegate(monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_command_shows_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main(["fly"]) == 2
     assert capsys.readouterr().out == (
-        "Usage: python3 -m deploy.local.bootstrap up|test|check|bench|clean\n"
+        "Usage: python3 -m deploy.local.bootstrap up|test|soak|check|bench|clean\n"
     )
 
 

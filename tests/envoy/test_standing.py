@@ -19,19 +19,13 @@ from controlplane.kernel.jsondoc import merge_patch
 from controlplane.policies.domain.checks import check_policy
 from controlplane.policies.domain.schema import PolicyDocument
 from tests.delivery.envoy_policies import complete
+from tests.envoy.backend import burst
 from tests.envoy.conftest import CALM, RUNTIME, SUBSCRIPTIONS, Edge
-from tests.envoy.parts import (
-    TOKEN,
-    ControlPlane,
-    burst,
-    is_live,
-    running_envoy,
-    wait_until,
-    write_token,
-)
+from tests.envoy.parts import TOKEN, ControlPlane, is_live, running_envoy, write_token
 from tests.policies.domain.documents import documents
+from tests.waiting import HUNG_S, wait_until
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.scenario
 
 
 def spoiled(body: bytes) -> bytes:
@@ -53,7 +47,6 @@ def test_a_resource_that_envoy_refuses_is_a_rejection_of_that_node(edge: Edge) -
     refused = edge.plane.etag
     wait_until(
         lambda: [outcome for outcome, _, _ in edge.plane.standing()][-1:] == ["rejected"],
-        within_s=24,  # four polls, each within 2 s of the one before; three times that
         what="the rejection to be known",
     )
     (_, kept, _), (_, rejected, reason) = edge.plane.standing()[-2:]
@@ -61,7 +54,6 @@ def test_a_resource_that_envoy_refuses_is_a_rejection_of_that_node(edge: Edge) -
     assert reason.startswith("Envoy does not take the routes")
     wait_until(
         lambda: edge.envoy.stat("http.inbound.rds.prod/edge.update_rejected") >= 3,
-        within_s=10,
         what="Envoy to have refused the routes of the inbound listener too",
     )
     edge.backend.takes_s = 0.3
@@ -80,7 +72,6 @@ def test_envoy_goes_on_with_the_last_policy_without_us(
         try:
             wait_until(
                 lambda: ("applied", plane.etag, "") in plane.standing(),
-                within_s=10,
                 what="Envoy to have the policy",
             )
         finally:
@@ -88,12 +79,11 @@ def test_envoy_goes_on_with_the_last_policy_without_us(
         failures = envoy.stat("runtime.update_failure")
         wait_until(
             lambda: envoy.stat("runtime.update_failure") >= failures + 2,
-            within_s=10,
             what="polls to fail",
         )
 
         assert burst(envoy.url, 8).count(200) == 5
-        wait_until(lambda: is_live(envoy), within_s=10, what="Envoy to say that it lives")
+        wait_until(lambda: is_live(envoy), what="Envoy to say that it lives")
 
 
 def test_a_token_is_replaced_without_a_restart_and_a_revoked_one_changes_nothing(
@@ -104,16 +94,14 @@ def test_a_token_is_replaced_without_a_restart_and_a_revoked_one_changes_nothing
     edge.plane.discovery.answers.clear()
     wait_until(
         lambda: {status for _, status in edge.plane.discovery.answers} == {401},
-        within_s=10,
         what="the old token to be refused",
     )
     assert burst(edge.url, 1) == [200]
 
     write_token(edge.envoy.token_file, other)
 
-    published = edge.publish({"inbound": {"shedding": {"level": 3}}})
-    wait_until(lambda: burst(edge.url, 1) == [503], within_s=10, what="a change to arrive again")
-    assert published
+    edge.publish({"inbound": {"shedding": {"level": 3}}})
+    wait_until(lambda: burst(edge.url, 1) == [503], what="a change to arrive again")
     edge.plane.use_tokens(other, TOKEN)
     write_token(edge.envoy.token_file, TOKEN)
 
@@ -145,7 +133,7 @@ def test_envoy_itself_finds_nothing_wrong_with_any_policy(
 
     done = subprocess.run(
         [envoy_binary, "--mode", "validate", "-c", str(config), "--log-level", "error"],
-        capture_output=True, text=True, check=False, timeout=20,
+        capture_output=True, text=True, check=False, timeout=HUNG_S,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -7,20 +7,24 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from controlplane.kernel.clock import utc_now
 from controlplane.notifications.domain.alerts import ChannelKind
 from controlplane.notifications.models import Notice
 from controlplane.notifications.services.channels import channel_to
 from controlplane.notifications.services.sending import send_due_notices
+from controlplane.notifications.upstream.post import Channel
 from tests.notifications.builders import content, fire
-from tests.scenarios.stack import find_free_port
-from tests.telemetry.prometheus_server import http_server, reply, wait_until
+from tests.ports import find_free_port
+from tests.telemetry.prometheus_server import http_server, reply
+from tests.waiting import HUNG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = (
@@ -50,23 +54,36 @@ def alertmanager(folder: Path, receiver: str) -> Iterator[str]:
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(f"{url}/-/ready"), "Alertmanager to become ready")
+        wait_until(lambda: _answers(f"{url}/-/ready"), what="Alertmanager to become ready")
         yield url
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        try:
+            process.wait(timeout=HUNG_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def channels_to(url: str) -> Iterator[dict[ChannelKind, Channel]]:
+    """The channel that the environment would name, which no slow machine makes give up."""
+    channel = channel_to(ChannelKind.ALERTMANAGER, url)
+    channel._client.timeout = httpx.Timeout(HUNG_S)
+    with closing(channel):
+        yield {ChannelKind.ALERTMANAGER: channel}
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as response:
+        with urllib.request.urlopen(url, timeout=HUNG_S) as response:
             return bool(response.status == 200)
     except OSError:
         return False
 
 
 def shown_by(url: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5) as response:
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=HUNG_S) as response:
         found: list[dict[str, Any]] = json.load(response)
     return found
 
@@ -81,11 +98,8 @@ def test_alerts_fire_once_stay_and_end_in_a_real_alertmanager(db: None, tmp_path
     with (
         http_server(receive) as receiver,
         alertmanager(tmp_path, receiver) as url,
-        ExitStack() as ending,
+        channels_to(url) as channels,
     ):
-        channel = channel_to(ChannelKind.ALERTMANAGER, url)
-        ending.callback(channel.close)
-        channels = {ChannelKind.ALERTMANAGER: channel}
 
         def tell(after_s: float = 0.0) -> int:
             at = utc_now() + timedelta(seconds=after_s)
@@ -93,7 +107,7 @@ def test_alerts_fire_once_stay_and_end_in_a_real_alertmanager(db: None, tmp_path
 
         fire(utc_now(), content(utc_now(), reason="no such field"), channels=KINDS)
         assert tell() == 1
-        wait_until(lambda: heard == [("firing", "checkout")], "Alertmanager to pass it on")
+        wait_until(lambda: heard == [("firing", "checkout")], what="Alertmanager to pass it on")
         (shown,) = shown_by(url)
         first_end = shown["endsAt"]
         assert shown["labels"]["alertname"] == "TidegatePolicyRejected"
@@ -106,17 +120,14 @@ def test_alerts_fire_once_stay_and_end_in_a_real_alertmanager(db: None, tmp_path
 
         fire(utc_now(), channels=KINDS)
         assert tell(after_s=1) == 1
-        wait_until(lambda: ("resolved", "checkout") in heard, "Alertmanager to say that it is over")
+        wait_until(lambda: ("resolved", "checkout") in heard, what="the end to be passed on")
 
     assert heard == [("firing", "checkout"), ("resolved", "checkout")]
     assert Notice.objects.get().told == "resolved"
 
 
 def test_what_alertmanager_refuses_is_kept_with_its_words(db: None, tmp_path: Path) -> None:
-    with alertmanager(tmp_path, "http://127.0.0.1:1/") as url, ExitStack() as ending:
-        channel = channel_to(ChannelKind.ALERTMANAGER, url)
-        ending.callback(channel.close)
-        channels = {ChannelKind.ALERTMANAGER: channel}
+    with alertmanager(tmp_path, "http://127.0.0.1:1/") as url, channels_to(url) as channels:
         bad = content(utc_now())
         bad = type(bad)(labels={**bad.labels, "not a name": "x"}, starts_at=bad.starts_at)
         fire(utc_now(), bad, channels=KINDS)

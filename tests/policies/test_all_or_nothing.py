@@ -26,6 +26,7 @@ from controlplane.policies.services.overrides import close_expired_overrides
 from controlplane.registry.models import Environment, Service
 from tests.access.actors import ADMIN, OPERATOR
 from tests.policies.builders import deadline, open_on, shed, stored_state
+from tests.waiting import HUNG_S
 
 HOUR = timedelta(hours=1)
 Change = Callable[[Service, Override, datetime], Any]
@@ -148,20 +149,22 @@ def test_concurrent_changes_get_growing_sequences_that_hold_all_that_came_before
     barrier = threading.Barrier(4)
 
     def change(index: int) -> None:
-        barrier.wait()
-        service = Service.objects.select_related("team", "environment").get(pk=checkout.pk)
-        patch = {"inbound": {"features": {f"feature-{index}": {"enabled": False}}}}
-        open_on(service, now - timedelta(milliseconds=index), patch)
-        publish_version(
-            actor=OPERATOR, service=service, document=deadline(1000), reason="x", now=now
-        )
-        connection.close()
+        try:
+            barrier.wait(HUNG_S)
+            service = Service.objects.select_related("team", "environment").get(pk=checkout.pk)
+            patch = {"inbound": {"features": {f"feature-{index}": {"enabled": False}}}}
+            open_on(service, now - timedelta(milliseconds=index), patch)
+            publish_version(
+                actor=OPERATOR, service=service, document=deadline(1000), reason="x", now=now
+            )
+        finally:
+            connection.close()
 
     threads = [threading.Thread(target=change, args=(index,)) for index in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(HUNG_S)
 
     publications = list(Publication.objects.order_by("sequence"))
     features = [len(row.policy["inbound"]["features"]) for row in publications]

@@ -41,6 +41,7 @@ from tests.policies.builders import (
     shed,
     stored_state,
 )
+from tests.waiting import HUNG_S
 
 
 def test_an_override_is_published_with_the_policy_that_follows_it(
@@ -324,9 +325,11 @@ def test_others_publish_while_a_backlog_is_closed(
     closed: list[int] = []
 
     def publish() -> None:
-        closed.append(Override.objects.exclude(closed_at=None).count())
-        publish_on(checkout, later, deadline(2000 + len(closed)))
-        connection.close()
+        try:
+            closed.append(Override.objects.exclude(closed_at=None).count())
+            publish_on(checkout, later, deadline(2000 + len(closed)))
+        finally:
+            connection.close()
 
     @contextmanager
     def publishing_and_others_after() -> Iterator[None]:
@@ -334,7 +337,7 @@ def test_others_publish_while_a_backlog_is_closed(
             yield
         other = threading.Thread(target=publish)
         other.start()
-        other.join()
+        other.join(HUNG_S)
 
     monkeypatch.setattr(overrides, "publishing", publishing_and_others_after)
 

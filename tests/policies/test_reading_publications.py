@@ -20,10 +20,8 @@ from controlplane.policies.selectors.publications import (
 
 SERVICES, EACH = 40, 25
 
-pytestmark = pytest.mark.skipif(
-    connection.vendor != "sqlite",
-    reason="PostgreSQL reads a table as small as a test's from end to end, whatever indexes it has",
-)
+# PostgreSQL reads a table as small as a test's from end to end, whatever indexes it has.
+pytestmark = pytest.mark.only_on("sqlite")
 
 
 @pytest.fixture

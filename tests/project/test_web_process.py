@@ -13,6 +13,7 @@ from controlplane.delivery import process as process_module
 from controlplane.delivery.process import DeliveryProcess, nothing_behind
 from controlplane.delivery.server import main
 from tests.delivery.builders import make_plane, request_scope
+from tests.waiting import not_hung
 
 
 class FailingOnce:
@@ -60,7 +61,8 @@ async def test_a_feed_that_fails_is_started_again_until_the_process_stops() -> N
 
     await told.put({"type": "lifespan.startup"})
     assert await answered.get() == {"type": "lifespan.startup.complete"}
-    await asyncio.wait_for(feed.follows.wait(), 5)
+    async with not_hung():
+        await feed.follows.wait()
     assert delivery.is_ready
     await told.put({"type": "lifespan.shutdown"})
     assert await answered.get() == {"type": "lifespan.shutdown.complete"}

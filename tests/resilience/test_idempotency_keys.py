@@ -10,6 +10,7 @@ from controlplane.kernel.errors import Conflict, InvalidInput
 from controlplane.resilience.models import IdempotencyKey
 from controlplane.resilience.services import idempotency
 from controlplane.resilience.services.idempotency import Claim, StoredAnswer
+from tests.waiting import HUNG_S
 
 ANSWER = StoredAnswer(201, {"id": 17}, {"Location": "/x"})
 
@@ -93,7 +94,7 @@ def test_of_many_at_once_the_database_lets_one_act(now: datetime) -> None:
 
     def attempt() -> None:
         try:
-            barrier.wait()
+            barrier.wait(HUNG_S)
             claim(now)
             outcomes.append("claimed")
         except Conflict:
@@ -105,6 +106,6 @@ def test_of_many_at_once_the_database_lets_one_act(now: datetime) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(HUNG_S)
 
     assert sorted(outcomes) == ["claimed", "refused", "refused", "refused"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.scenarios.stack import ROOT, find_free_port, wait_until
+from tests.ports import find_free_port
+from tests.scenarios.stack import ROOT
+from tests.waiting import HUNG_S, wait_until
 
 SERVICE = "checkout"
 
@@ -50,18 +53,26 @@ class Node:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A state directory with one service and its token, to be copied for each node."""
+
+    state_dir: Path
+    token: str
+
+
+def make_seed(directory: Path) -> Seed:
+    """Make a database with one service, a first version and its token."""
+    state_dir = directory / "state"
+    return Seed(state_dir, run_seed(_environment(state_dir), "create"))
+
+
 @contextmanager
-def running_node(directory: Path, *arguments: str) -> Iterator[Node]:
-    """Make a database with one service and its token, and run a node until the block ends."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-    environment = {
-        **kept,
-        "TIDEGATE_STATE_DIR": str(directory / "state"),
-        "TIDEGATE_REDIS_URL": "redis://127.0.0.1:1/0",
-        "DJANGO_SETTINGS_MODULE": "controlplane.project.settings.dev",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sdk/src")]),
-    }
-    token = run_seed(environment, "create")
+def running_node(seed: Seed, directory: Path, *arguments: str) -> Iterator[Node]:
+    """Run a node on a copy of `seed` until the block ends."""
+    state_dir = directory / "state"
+    shutil.copytree(seed.state_dir, state_dir)
+    environment = _environment(state_dir)
     port, log = find_free_port(), directory / "node.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -71,7 +82,7 @@ def running_node(directory: Path, *arguments: str) -> Iterator[Node]:
             ],
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
-    node = Node(process, port, token, environment, log)
+    node = Node(process, port, seed.token, environment, log)
     try:
         wait_until(node.is_ready, what="the node to be ready")
         yield node
@@ -80,11 +91,22 @@ def running_node(directory: Path, *arguments: str) -> Iterator[Node]:
         process.wait()
 
 
+def _environment(state_dir: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+    return {
+        **kept,
+        "TIDEGATE_STATE_DIR": str(state_dir),
+        "TIDEGATE_REDIS_URL": "redis://127.0.0.1:1/0",
+        "DJANGO_SETTINGS_MODULE": "controlplane.project.settings.dev",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sdk/src")]),
+    }
+
+
 def run_seed(environment: dict[str, str], command: str) -> str:
     """Run the seed as a process of its own, with the settings of the node."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.scenarios.seed_node", command],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=HUNG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]

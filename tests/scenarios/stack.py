@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from deploy.local.ports import is_free
+from tests.ports import find_free_port
+from tests.waiting import HUNG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_WITHIN_S = 150.0  # a busy machine still gets there
-STOPPED_WITHIN_S = 20.0
+START_HUNG_S = 300.0  # it starts thirty processes
 
 
 class Stack:
@@ -34,6 +29,7 @@ class Stack:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.process = process
+        self.heard: list[dict[str, Any]] = []  # alerts that came to the webhook, oldest first
 
     def pids(self) -> dict[str, int]:
         """Return the process id of every running child, by name."""
@@ -81,7 +77,7 @@ class Stack:
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60,
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=HUNG_S,
         )  # fmt: skip
         return done.stdout
 
@@ -93,7 +89,7 @@ class Stack:
             f"{self.url}/api/v1{path}",
             json=body,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=10,
+            timeout=HUNG_S,
         )
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
@@ -106,7 +102,7 @@ class Stack:
         answer = httpx.get(
             f"{environment['TIDEGATE_PROMETHEUS_URL']}/api/v1/query",
             params={"query": promql},
-            timeout=5,
+            timeout=HUNG_S,
         )
         return {
             series["metric"].get("service", ""): float(series["value"][1])
@@ -170,16 +166,6 @@ def running_stack(
     assert not left, f"these processes outlived the stack: {left}"
 
 
-def wait_until(is_so: Callable[[], object], *, within_s: float = 30.0, what: str = "it") -> float:
-    """Return how long it took for `is_so` to become true; fails when it takes too long."""
-    started_s = time.monotonic()
-    while not is_so():
-        waited_s = time.monotonic() - started_s
-        assert waited_s < within_s, f"waited {waited_s:.1f} s for {what}"
-        threading.Event().wait(0.05)
-    return time.monotonic() - started_s
-
-
 def is_alive(pid: int) -> bool:
     """Return whether a process runs (a zombie does not)."""
     try:
@@ -187,32 +173,6 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
-
-
-def find_free_port() -> int:
-    """Return a port below the ephemeral range with room above it, which nobody else is given.
-
-    Neither in this process nor in another that runs tests on this machine: what is free now is
-    listened on a moment later.
-    """
-    # Not the generator that each test starts from the same seed: all would try the same ports.
-    choose = random.SystemRandom()
-    while True:
-        port = choose.randrange(20_000, 32_000, 50)
-        if _reserve(port) and all(is_free(port + offset) for offset in range(40)):
-            return port
-
-
-def _reserve(port: int) -> bool:
-    """Keep a port for this process for as long as it lives; False when it is somebody's."""
-    path = Path(tempfile.gettempdir()) / f"tidegate-test-port-{os.getuid()}-{port}"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    return True
 
 
 def _wait_ready(stack: Stack, output: Path) -> None:
@@ -223,7 +183,7 @@ def _wait_ready(stack: Stack, output: Path) -> None:
         return (stack.state_dir / "ready").exists()
 
     try:
-        wait_until(is_ready, within_s=READY_WITHIN_S, what="the stack to be ready")
+        wait_until(is_ready, hung_s=START_HUNG_S, what="the stack to be ready")
     except AssertionError as problem:
         raise AssertionError(f"{problem}\n{output.read_text()}\n{stack.logs()}") from None
 
@@ -231,8 +191,8 @@ def _wait_ready(stack: Stack, output: Path) -> None:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(STOPPED_WITHIN_S)
+        process.wait(HUNG_S)
     except subprocess.TimeoutExpired:
         process.kill()  # its children die with it
         process.wait()
-        raise AssertionError(f"the stack did not stop within {STOPPED_WITHIN_S:.0f} s") from None
+        raise AssertionError(f"hung: the stack did not stop within {HUNG_S:.0f} s") from None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.scenarios.stack import ROOT, Stack, is_alive, running_stack, wait_until
+from tests.scenarios.stack import ROOT, Stack, is_alive
+from tests.waiting import HUNG_S, wait_until
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.scenario
 
 
 def start_again(stack: Stack, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def start_again(stack: Stack, **variables: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=HUNG_S,
     )
 
 
@@ -61,12 +61,17 @@ def test_secrets_are_readable_by_their_owner_only(stack: Stack) -> None:
     } == dict.fromkeys(names, 0o600)
 
 
-def test_nothing_survives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
-    with running_stack(tmp_path, demo=False) as stack:
-        pids = stack.pids()
-        assert set(pids) == {"valkey", "prometheus", "web", "worker", "beat"}
+@pytest.fixture
+def supervisor_that_ends(stack: Stack) -> Stack:
+    """The stack, of which nothing is left afterwards: no test comes after (see `order`)."""
+    return stack
 
-        stack.process.send_signal(signal.SIGKILL)
-        stack.process.wait()
 
-        wait_until(lambda: not any(is_alive(pid) for pid in pids.values()), what="all to end")
+def test_nothing_survives_a_supervisor_that_is_killed(supervisor_that_ends: Stack) -> None:
+    pids = supervisor_that_ends.pids()
+    assert {"valkey", "prometheus", "web", "worker", "beat", "edge", "load"} < set(pids)
+
+    supervisor_that_ends.process.kill()
+    supervisor_that_ends.process.wait()
+
+    wait_until(lambda: not any(is_alive(pid) for pid in pids.values()), what="all to end")

@@ -2,81 +2,91 @@
 
 from __future__ import annotations
 
-import json
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.scenarios.stack import Stack, running_stack, wait_until
-from tests.telemetry.prometheus_server import http_server, reply
+from tests.scenarios.stack import Stack
+from tests.waiting import HUNG_S, wait_until
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.scenario
 
 REASON = "outbound.defaults.breaker.window: no such kind"
+INSTANCE = "search-that-rejects"
 
 
-def poll(stack: Stack, **headers: str) -> httpx.Response:
-    token = (stack.state_dir / "tokens/search").read_text()
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.get(
-        f"{stack.url}/config/v1/prod/search",
-        headers={"Authorization": f"Bearer {token}", "Tidegate-Instance": "search-1", **given},
-        timeout=10,
-    )
+class Rejecting:
+    """One more instance of `search`, which says what it does with its policy."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._token = (stack.state_dir / "tokens/search").read_text()
+        self.etag = self.poll().headers["etag"]
+
+    def poll(self, **headers: str) -> httpx.Response:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.get(
+            f"{self.stack.url}/config/v1/prod/search",
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Tidegate-Instance": INSTANCE,
+                **given,
+            },
+            timeout=HUNG_S,
+        )
+
+    def reject(self) -> None:
+        self.poll(If_None_Match=self.etag, Tidegate_Rejected=f'{self.etag}; reason="{REASON}"')
+
+    def apply(self) -> None:
+        self.poll(If_None_Match=self.etag, Tidegate_Applied=self.etag)
+
+    def drift(self) -> list[str]:
+        found = self.stack.api("GET", "/drift?environment=prod")
+        return [each["kind"] for each in found["instances"] if each["instance_id"] == INSTANCE]
+
+    def heard(self) -> list[dict[str, Any]]:
+        return [alert for alert in self.stack.heard if alert["labels"]["service"] == "search"]
+
+    def told(self) -> list[str]:
+        alerts = self.stack.api("GET", "/alerts?environment=prod")["alerts"]
+        return [
+            notice["told"]
+            for alert in alerts
+            if alert["labels"]["service"] == "search"
+            for notice in alert["notices"]
+        ]
 
 
-def drift(stack: Stack) -> list[tuple[str, str]]:
-    found = stack.api("GET", "/drift?environment=prod")
-    return [(each["instance_id"], each["kind"]) for each in found["instances"]]
-
-
-def told(stack: Stack) -> list[str]:
-    alerts = stack.api("GET", "/alerts?environment=prod")["alerts"]
-    return [notice["told"] for alert in alerts for notice in alert["notices"]]
+@pytest.fixture
+def rejecting(stack: Stack) -> Iterator[Rejecting]:
+    instance = Rejecting(stack)
+    yield instance
+    instance.apply()  # so that no page tells of it any more
 
 
 def test_a_rejection_is_told_once_though_the_broker_was_down_and_so_is_its_end(
-    tmp_path: Path,
+    rejecting: Rejecting,
 ) -> None:
-    heard: list[dict[str, Any]] = []
+    with rejecting.stack.without("valkey"):
+        rejecting.reject()
+        wait_until(lambda: rejecting.drift() == ["rejected"], what="the rejection to show")
+        assert rejecting.heard() == []
 
-    def receive(handler: BaseHTTPRequestHandler, body: str) -> None:
-        heard.extend(json.loads(body)["alerts"])
-        reply(handler, 200, "", "text/plain")
+    def is_heard() -> bool:
+        rejecting.reject()
+        return bool(rejecting.heard())
 
-    variables = {"TIDEGATE_DEMO": "1"}
-    with (
-        http_server(receive) as receiver,
-        running_stack(
-            tmp_path, demo=False, variables=variables | {"TIDEGATE_ALERT_WEBHOOK_URL": receiver}
-        ) as stack,
-    ):
-        stack.manage("seed_demo")
-        wait_until(lambda: poll(stack).status_code == 200, what="the policy of search")
-        stack.hold("valkey")
-        etag = poll(stack).headers["etag"]
+    wait_until(is_heard, hung_s=2 * HUNG_S, what="the alert")
+    rejecting.apply()
+    wait_until(lambda: len(rejecting.heard()) > 1, hung_s=2 * HUNG_S, what="the end of the alert")
+    wait_until(lambda: rejecting.told() == ["resolved"], what="the end to be noted as told")
 
-        poll(stack, If_None_Match=etag, Tidegate_Rejected=f'{etag}; reason="{REASON}"')
-        wait_until(lambda: drift(stack) == [("search-1", "rejected")], what="the rejection to show")
-        assert heard == []
-        stack.release("valkey")
-        wait_until(
-            lambda: (
-                poll(stack, If_None_Match=etag, Tidegate_Rejected=f'{etag}; reason="{REASON}"')
-                and heard
-            ),
-            within_s=90,
-            what="the alert",
-        )
-
-        poll(stack, If_None_Match=etag, Tidegate_Applied=etag)
-        wait_until(lambda: len(heard) > 1, within_s=60, what="the end of the alert")
-        wait_until(lambda: told(stack) == ["resolved"], what="the end to be noted as told")
-
+    heard = rejecting.heard()
     assert [alert["status"] for alert in heard] == ["firing", "resolved"]
-    assert {alert["labels"]["service"] for alert in heard} == {"search"}
     assert heard[0]["annotations"]["reason"] == REASON
-    assert heard[0]["annotations"]["convergence_url"].startswith(f"{stack.url}/convergence/")
+    assert heard[0]["annotations"]["convergence_url"].startswith(
+        f"{rejecting.stack.url}/convergence/"
+    )

@@ -17,9 +17,11 @@ import httpx
 import pytest
 
 from controlplane.delivery.domain.jws import BadSignature, canonical_jwk, verify
-from tests.scenarios.stack import ROOT, find_free_port, wait_until
+from tests.ports import find_free_port
+from tests.scenarios.stack import ROOT
+from tests.waiting import HUNG_S, wait_until
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.scenario
 
 CHECKOUT = "/config/v1/prod/checkout"
 NOBODY = 1  # a port on which no Valkey listens
@@ -66,7 +68,8 @@ class Installation:
     def manage(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=self.variables("operator"), capture_output=True, text=True, timeout=60,
+            cwd=ROOT, env=self.variables("operator"), capture_output=True, text=True,
+            timeout=HUNG_S,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -83,7 +86,9 @@ class Node:
     def get(self, token: str, **headers: str) -> httpx.Response:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx.get(
-            self.url + CHECKOUT, headers={"Authorization": f"Bearer {token}", **given}, timeout=65
+            self.url + CHECKOUT,
+            headers={"Authorization": f"Bearer {token}", **given},
+            timeout=2 * HUNG_S,
         )
 
     def jwks(self) -> list[dict[str, Any]]:
@@ -124,11 +129,11 @@ def running_node(installation: Installation, name: str) -> Iterator[Node]:
         )  # fmt: skip
     node = Node(f"http://127.0.0.1:{port}", process, log)
     try:
-        wait_until(node.is_ready, within_s=60, what=f"{name} to be ready")
+        wait_until(node.is_ready, what=f"{name} to be ready")
         yield node
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(HUNG_S)
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +187,9 @@ def test_a_revoked_token_ends_polls_and_streams_on_every_node(
 
     installation.manage("shell", "-c", REVOKE.format(text=token))
 
-    wait_until(lambda: all(n.get(token).status_code == 401 for n in nodes), within_s=5)
+    wait_until(lambda: all(n.get(token).status_code == 401 for n in nodes))
     for each in [*polls, *streams]:
-        each.join(timeout=5)
+        each.join(HUNG_S)
     assert [poll.answer and poll.answer.status_code for poll in polls] == [401, 401]
     for stream in streams:
         assert stream.answer is not None
@@ -197,7 +202,7 @@ def test_a_rotated_token_and_its_successor_both_work_on_every_node(
     made = installation.manage("rotate_token", "prod", "checkout", "--id", newest_id(installation))
 
     successor = made.strip()
-    wait_until(lambda: all(n.get(successor).status_code == 200 for n in nodes), within_s=5)
+    wait_until(lambda: all(n.get(successor).status_code == 200 for n in nodes))
     assert [node.get(token).status_code for node in nodes] == [200, 200]
 
 
@@ -207,7 +212,7 @@ def test_an_announced_and_a_withdrawn_key_reach_every_node(
     first = nodes[0].signer_of(nodes[0].get(token))
 
     installation.manage("signing_keys", "rotate", "--reason", "a test", "--lead-s", "3600")
-    wait_until(lambda: all(n.jwks()[-1]["status"] == "next" for n in nodes), within_s=5)
+    wait_until(lambda: all(n.jwks()[-1]["status"] == "next" for n in nodes))
     second = nodes[1].jwks()[-1]
     before = [node.signer_of(node.get(token)) for node in nodes]
     installation.manage("signing_keys", "withdraw", first, "--reason", "a test")
@@ -222,7 +227,7 @@ def test_an_announced_and_a_withdrawn_key_reach_every_node(
     (endorsement,) = second["endorsements"]
     known = {first: x_of(installation, first)}
     assert verify(endorsement["signature"], canonical_jwk(second["x"]), known) == first
-    wait_until(lambda: sign_with(second["kid"]), within_s=5)
+    wait_until(lambda: sign_with(second["kid"]))
     assert all(first not in {key["kid"] for key in node.jwks()} for node in nodes)
 
 

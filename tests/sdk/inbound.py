@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from tests.waiting import HUNG_S, not_hung
 from tidegate.asgi import AsgiApp, Receive, Scope, Send, answer
 from tidegate.guard import Guard
 from tidegate.metrics import Metrics
@@ -66,7 +67,7 @@ def document(**inbound: object) -> dict[str, Any]:
             **inbound,
         },
         "outbound": OUTBOUND,
-        "lifecycle": {"drain": {"not_ready_s": 5, "timeout_s": 30}},
+        "lifecycle": {"drain": {"not_ready_s": 5, "timeout_s": HUNG_S}},
     }
 
 
@@ -88,11 +89,9 @@ async def plain_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def until(happened: Callable[[], bool]) -> None:
     """Let the other tasks run until something happened."""
-    for _ in range(10_000):
-        if happened():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never happened")
+    async with not_hung():
+        while not happened():  # noqa: ASYNC110  (it is no event: it is looked at each turn)
+            await asyncio.sleep(0)
 
 
 class HeldApp:

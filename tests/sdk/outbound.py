@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -82,6 +83,16 @@ class Script(httpx.AsyncBaseTransport):
         return httpx.Response(played) if isinstance(played, int) else played(request)
 
 
+@contextmanager
+def request_with(clock: Callable[[], float], remaining_s: float) -> Iterator[None]:
+    """Be at work on a request whose deadline is `remaining_s` from now."""
+    token = enter_request(RequestContext("req-1", clock() + remaining_s, tenant="acme"))
+    try:
+        yield
+    finally:
+        leave_request(token)
+
+
 class Caller:
     """A client of the dependency `payments`, with time and waiting in the test's hands."""
 
@@ -106,12 +117,8 @@ class Caller:
 
     async def get_within(self, remaining_s: float, **options: Any) -> httpx.Response:
         """Get as part of a request whose deadline is `remaining_s` from now."""
-        request = RequestContext("req-1", self.clock() + remaining_s, tenant="acme")
-        token = enter_request(request)
-        try:
+        with request_with(self.clock, remaining_s):
             return await self.get(**options)
-        finally:
-            leave_request(token)
 
     @property
     def sent(self) -> int:

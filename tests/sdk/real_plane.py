@@ -10,12 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.sdk.following import publication
+from tests.waiting import HUNG_S
+
+A_POLL_IS_HELD = "/a-poll-is-held"  # an address that answers as soon as one is
+BEAT_S = 0.1  # also how soon a stream is found to be left
 
 
 class RealPlane:
     """Serves one publication; `instances` are those that asked, with what they applied last.
 
-    `rejections` are what they said they could not apply.
+    `rejections` are what they said they could not apply. `on_note` is called, with `changed` held,
+    whenever one of them said something.
     """
 
     def __init__(self) -> None:
@@ -24,6 +29,8 @@ class RealPlane:
         self.sign: Callable[[bytes], str] | None = None
         self.keys: dict[str, Any] | None = None  # the list of signing keys; None is a 404
         self.streams_open = 0
+        self.polls_held = 0
+        self.on_note: Callable[[], None] = lambda: None
         self.takes_streams = True
         self.is_stopping = False
         self.instances: dict[str, str | None] = {}
@@ -39,28 +46,38 @@ class RealPlane:
             self.body = _body(sequence, shed_level)
             self.changed.notify_all()
 
-    def wait_until_applied(self, instance: str, sequence: int, within_s: float = 30.0) -> None:
+    def wait_until_applied(self, instance: str, sequence: int) -> None:
         """Wait for a poll in which this instance says that it enforces this publication."""
         wanted = f'"{sequence}-0-aa"'
-        with self.changed:
-            is_applied = self.changed.wait_for(
-                lambda: self.instances.get(instance) == wanted, within_s
-            )
-        assert is_applied, f"{instance} said {self.instances.get(instance)}"
+        self.wait_until(
+            lambda: self.instances.get(instance) == wanted,
+            lambda: f"{instance} said {self.instances.get(instance)}",
+        )
 
-    def wait_until_rejected(self, instance: str, sequence: int, within_s: float = 30.0) -> None:
+    def wait_until_rejected(self, instance: str, sequence: int) -> None:
         """Wait for a poll in which this instance says that it cannot enforce this publication."""
         wanted = f'"{sequence}-0-aa"'
+        self.wait_until(
+            lambda: (self.rejections.get(instance) or "").startswith(wanted),
+            lambda: f"{instance} said {self.rejections.get(instance)}",
+        )
+
+    def wait_until_streaming(self, streams: int) -> None:
+        """Wait until so many streams are open."""
+        self.wait_until(
+            lambda: self.streams_open == streams, lambda: f"{self.streams_open} streams are open"
+        )
+
+    def wait_until(self, is_so: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+        """Wait for what comes by a change of this plane."""
         with self.changed:
-            is_rejected = self.changed.wait_for(
-                lambda: (self.rejections.get(instance) or "").startswith(wanted), within_s
-            )
-        assert is_rejected, f"{instance} said {self.rejections.get(instance)}"
+            assert self.changed.wait_for(is_so, HUNG_S), otherwise()
 
     def note(self, instance: str, applied: str | None, rejected: str | None) -> None:
         with self.changed:
             self.instances[instance] = applied
             self.rejections[instance] = rejected
+            self.on_note()
             self.changed.notify_all()
 
     def signature_of(self, body: bytes) -> str | None:
@@ -81,6 +98,12 @@ class _Handler(BaseHTTPRequestHandler):
             keys = self.plane.keys
             self._answer(404 if keys is None else 200, json.dumps(keys).encode())
             return
+        if self.path == A_POLL_IS_HELD:
+            self.plane.wait_until(
+                lambda: self.plane.polls_held > 0 or self.plane.is_stopping, lambda: "none came"
+            )
+            self._answer(204, b"")
+            return
         if self.headers["Accept"] == "text/event-stream":
             self._stream() if self.plane.takes_streams else self._answer(406, b"{}")
             return
@@ -91,12 +114,17 @@ class _Handler(BaseHTTPRequestHandler):
         )
         known = self.headers.get("If-None-Match", "")
         wait_s = float(self.headers.get("Prefer", "wait=0").removeprefix("wait="))
-        with self.plane.changed:
-            self.plane.changed.wait_for(
-                lambda: self.plane.etag not in known or self.plane.is_stopping, wait_s
-            )
-            body, etag = json.dumps(self.plane.body).encode(), self.plane.etag
+        body, etag = self._hold(known, wait_s)
         self._answer(304 if etag in known else 200, b"" if etag in known else body, etag)
+
+    def _hold(self, known: str, wait_s: float) -> tuple[bytes, str]:
+        plane = self.plane
+        with plane.changed:
+            plane.polls_held += wait_s > 0.0
+            plane.changed.notify_all()
+            plane.changed.wait_for(lambda: plane.etag not in known or plane.is_stopping, wait_s)
+            plane.polls_held -= wait_s > 0.0
+            return json.dumps(plane.body).encode(), plane.etag
 
     def _answer(self, status: int, body: bytes, etag: str = "") -> None:
         self.send_response(status)
@@ -118,10 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
         plane = self.plane
         with plane.changed:
             plane.streams_open += 1
+            plane.changed.notify_all()
         while not plane.is_stopping:
             with plane.changed:
                 if plane.body["sequence"] == sent:
-                    plane.changed.wait(1.0)
+                    plane.changed.wait(BEAT_S)
                 has_news = plane.body["sequence"] > sent
                 sent, body = plane.body["sequence"], json.dumps(plane.body)
             signature = plane.signature_of(body.encode())
@@ -142,6 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # more connections at once than any test makes
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients may go whenever they like."""
@@ -162,4 +192,4 @@ def real_plane() -> Iterator[RealPlane]:
                 plane.is_stopping = True
                 plane.changed.notify_all()
             server.shutdown()
-            thread.join()
+            thread.join(HUNG_S)

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import socket
-import threading
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
 
 from tests.sdk.inbound import FakeClock
-from tests.sdk.outbound import Played, breaker_policy, dependency_policy, policy_of
+from tests.sdk.outbound import (
+    Played,
+    breaker_policy,
+    dependency_policy,
+    policy_of,
+    request_with,
+)
+from tests.sdk.servers import server_that_says_once
+from tests.waiting import HUNG_S
 from tidegate import (
     BreakerOpen,
     DeadlineExceeded,
     FixedPolicy,
-    RequestContext,
     SyncTidegateTransport,
     sync_http_client,
 )
-from tidegate.context import enter_request, leave_request
 from tidegate.outbound_policy import BudgetPolicy, DependencyPolicy, TimeoutsPolicy
 from tidegate.outgoing import ShrinkingTimeouts
+
+ENDLESS_MS = 24 * 3600 * 1000.0
 
 
 class Script(httpx.BaseTransport):
@@ -71,15 +77,6 @@ class Caller:
 
     def counted(self, outcome: str) -> float:
         return self.source.metrics.client_requests.child("payments", outcome).value
-
-
-@contextmanager
-def request_with(clock: Callable[[], float], remaining_s: float) -> Iterator[None]:
-    token = enter_request(RequestContext("req-1", clock() + remaining_s, tenant="acme"))
-    try:
-        yield
-    finally:
-        leave_request(token)
 
 
 def test_a_failure_that_the_policy_names_is_tried_again() -> None:
@@ -288,44 +285,51 @@ def test_closing_the_client_closes_what_it_wraps() -> None:
     assert caller.script.is_closed
 
 
-@contextmanager
-def silent_server() -> Iterator[str]:
-    """Accepts connections, and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+class JumpingClock:
+    """The real clock, ahead of itself by what it is told."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
 
 
-def test_a_real_server_that_never_answers_costs_no_more_than_an_attempt() -> None:
-    policy = dependency_policy(max_attempts=1)
-    timeouts = TimeoutsPolicy(connect_ms=100, attempt_ms=200)
-    short = DependencyPolicy(timeouts=timeouts, retry=policy.retry, breaker=policy.breaker)
+def policy_with(attempt_ms: float) -> DependencyPolicy:
+    timeouts = TimeoutsPolicy(connect_ms=attempt_ms, attempt_ms=attempt_ms)
+    return dataclasses.replace(dependency_policy(max_attempts=1), timeouts=timeouts)
+
+
+def test_a_real_server_that_falls_silent_costs_no_more_than_an_attempt() -> None:
+    source = FixedPolicy(policy_of(policy_with(ENDLESS_MS)))
     with (
-        silent_server() as url,
-        sync_http_client(FixedPolicy(policy_of(short)), "payments", url) as http,
+        server_that_says_once(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as url,
+        sync_http_client(source, "payments", url) as http,
     ):
-        started_s = time.monotonic()
-        with pytest.raises(httpx.ReadTimeout):
+        assert http.get("/").status_code == 200  # so the connection is there
+
+        source.change(policy_of(policy_with(attempt_ms=50)))
+        with pytest.raises(httpx.ReadTimeout, match="did not answer within 50 ms") as caught:
             http.get("/")
 
-    assert 0.15 < time.monotonic() - started_s < 10.0
+    assert caught.value.__notes__ == ["tidegate: 1 sent, attempts ended it"]
 
 
 def test_a_real_body_that_stalls_ends_at_the_deadline() -> None:
-    def serve(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, suppress(ConnectionError):  # it may give up before we begin
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-            connection.recv(1)  # until the client gives up
+    clock = JumpingClock()
+    source = FixedPolicy(policy_of(policy_with(ENDLESS_MS)))
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+    with (
+        server_that_says_once(half) as url,
+        httpx.Client(
+            transport=SyncTidegateTransport(source, "payments", clock=clock),
+            base_url=url,
+            timeout=None,
+        ) as http,
+        request_with(clock, HUNG_S),
+        http.stream("GET", "/") as response,
+    ):
+        clock.ahead_s = HUNG_S - 0.05
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, args=(server,))
-        thread.start()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with sync_http_client(FixedPolicy(policy_of(dependency_policy())), "payments", url) as http:
-            started_s = time.monotonic()
-            with request_with(time.monotonic, 0.3), pytest.raises(DeadlineExceeded):
-                http.get("/")
-        thread.join()
-
-    assert time.monotonic() - started_s < 10.0
+        with pytest.raises(DeadlineExceeded):
+            response.read()

@@ -111,7 +111,7 @@ def test_a_stream_that_works_again_is_found_again() -> None:
 
 def test_a_stream_that_never_works_is_tried_less_and_less_often() -> None:
     async def story(loop: VirtualTimeLoop) -> None:
-        following = Following(loop)
+        following = Following(loop, wait_s=60.0)  # polls that are held for long are few
         following.plane.on_stream = lambda request: httpx.Response(406)
         async with following:
             await asyncio.sleep(4 * 3600)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import gc
-import os
 import socket
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.scenarios.stack import wait_until
-from tests.sdk.real_plane import RealPlane, real_plane
+from tests.sdk.forking import finish, running
+from tests.sdk.real_plane import RealPlane
 from tests.sdk.signing import SigningKey, key_list
+from tests.waiting import HUNG_S, wait_until
 from tidegate import (
     SAFE_DEFAULTS,
     Policy,
@@ -28,14 +25,17 @@ from tidegate import (
     TidegateWsgiMiddleware,
     sync_http_client,
 )
+from tidegate.sync_client import _forks
 
 FIRST, SECOND = SigningKey(1), SigningKey(2)
 
 
-@pytest.fixture
-def plane() -> Iterator[RealPlane]:
-    with real_plane() as plane:
-        yield plane
+@pytest.fixture(autouse=True)
+def nobody_follows_afterwards(patient: None) -> Iterator[None]:
+    """Stop the clients that a failing test left at work."""
+    yield
+    for client in list(_forks.clients):
+        client.stop()
 
 
 def rotate(plane: RealPlane) -> None:
@@ -78,7 +78,7 @@ def test_where_streams_are_refused_it_goes_on_by_long_poll(plane: RealPlane) -> 
     plane.takes_streams = False
 
     with following(plane) as client:
-        wait_until(lambda: client.transport == "long_poll", within_s=10, what="the stream is left")
+        wait_until(lambda: client.transport == "long_poll", what="the end of streams")
         plane.publish(8, shed_level=1)
         plane.wait_until_applied("web-1", 8)
 
@@ -91,6 +91,7 @@ def test_stopping_ends_the_thread_and_its_stream_and_keeps_the_policy(plane: Rea
     client.start()
     plane.publish(8, shed_level=2)
     plane.wait_until_applied("web-1", 8)
+    plane.wait_until_streaming(1)
 
     client.stop()
     client.stop()
@@ -98,8 +99,7 @@ def test_stopping_ends_the_thread_and_its_stream_and_keeps_the_policy(plane: Rea
     assert not client.is_running
     assert "tidegate" not in [thread.name for thread in threading.enumerate()]
     assert (level(client), client.instance_id) == (2, "web-1")
-    with plane.changed:
-        assert plane.changed.wait_for(lambda: plane.streams_open == 0, 10)
+    plane.wait_until_streaming(0)
 
 
 @pytest.mark.parametrize("pin", [FIRST.kid, FIRST.jwk], ids=["thumbprint", "key"])
@@ -115,7 +115,7 @@ def test_a_policy_whose_key_came_by_the_list_stays_in_force_after_a_stop(
         on_change=[lambda policy: told.append(policy.inbound.shedding.level)],
     )
     plane.publish(8, shed_level=2)
-    client.start(first_answer_s=60)
+    client.start(first_answer_s=HUNG_S)
     plane.wait_until_applied("web-1", 8)
 
     client.stop()
@@ -146,6 +146,7 @@ def test_without_a_control_plane_it_starts_on_safe_defaults() -> None:
 
 def test_a_control_plane_that_takes_requests_and_answers_none_holds_no_start_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(HUNG_S)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         client = SyncPolicyClient(url, "prod", "checkout", "tgs_x")
 
@@ -154,12 +155,11 @@ def test_a_control_plane_that_takes_requests_and_answers_none_holds_no_start_up(
 
         # Its request is still open: whatever ended the wait was neither an answer nor a failure.
         assert not has_answer
-        connection, _ = silent.accept()
-        connection.settimeout(30)
-        assert connection.recv(65536).startswith(b"GET /config/v1/prod/checkout")
-        assert (client.policy, client.is_running) == (SAFE_DEFAULTS, True)
-        client.stop()
-        connection.close()
+        with silent.accept()[0] as connection:
+            connection.settimeout(HUNG_S)
+            assert connection.recv(65536).startswith(b"GET /config/v1/prod/checkout")
+            assert (client.policy, client.is_running) == (SAFE_DEFAULTS, True)
+            client.stop()
 
 
 def test_who_subscribes_late_is_told_what_is_in_force(plane: RealPlane) -> None:
@@ -229,16 +229,20 @@ def test_options_that_make_no_sense_are_refused_at_once() -> None:
 
 
 FORKING = """
-import os, sys, threading
+import logging, os, sys, threading
 import tidegate
+from tests.sdk.patience import be_patient
+from tests.waiting import HUNG_S
 
+be_patient()
+logging.getLogger("tidegate").setLevel(logging.ERROR)
 url, state_dir, *pins = sys.argv[1:]
 client = tidegate.SyncPolicyClient(
     url, "prod", "checkout", "tgs_x", instance_id="web", state_dir=state_dir,
     pinned_keys=pins or None,
 )
 guarded = tidegate.TidegateWsgiMiddleware(lambda environ, start_response: [], client)
-client.start(first_answer_s=60)
+client.start(first_answer_s=HUNG_S)
 assert client.sequence == 7, client.sequence
 
 children = []
@@ -255,7 +259,7 @@ for _ in range(3):
 os.write(1, f"{client.instance_id}\\n".encode())  # at once, unmixed with what the others say
 changed = threading.Event()
 client.subscribe(lambda policy: policy.inbound.shedding.level == 2 and changed.set())
-assert changed.wait(60), "the policy never came"
+assert changed.wait(HUNG_S), "the policy never came"
 assert guarded.guard.policy.inbound.shedding.level == 2
 # The parent's end of stdin is closed when every instance has said that it applied it.
 sys.stdin.read()
@@ -272,23 +276,15 @@ def test_forked_children_follow_by_themselves_with_an_identity_of_their_own(
 ) -> None:
     if pins:
         rotate(plane)
-    command = [sys.executable, "-c", FORKING, plane.url, str(tmp_path), *pins]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=environment
-    ) as process:
+    with running(FORKING, plane.url, str(tmp_path), *pins) as process:
         assert process.stdout is not None
-        try:
-            instances = {process.stdout.readline().strip() for _ in range(4)}
-            assert "" not in instances, process.communicate(timeout=60)
-            for instance in instances:
-                plane.wait_until_applied(instance, 7, within_s=60)
-            plane.publish(8, shed_level=2)
-            for instance in instances:
-                plane.wait_until_applied(instance, 8, within_s=60)
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
+        instances = {process.stdout.readline().strip() for _ in range(4)}
+        assert "" not in instances, process.communicate(timeout=HUNG_S)
+        for instance in instances:
+            plane.wait_until_applied(instance, 7)
+        plane.publish(8, shed_level=2)
+        for instance in instances:
+            plane.wait_until_applied(instance, 8)
+        finish(process)
 
-    assert process.returncode == 0, errors
     assert len(instances) == 4

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-
 import pytest
 
 from tests.sdk.forking import run_forking
-from tests.sdk.real_plane import RealPlane, real_plane
-
-
-@pytest.fixture
-def plane() -> Iterator[RealPlane]:
-    with real_plane() as plane:
-        yield plane
-
+from tests.sdk.real_plane import RealPlane
 
 WHILE_HELD = """
 import logging, os, sys, threading, time
 import httpx
 import tidegate
+from tests.sdk.patience import be_patient
+from tests.waiting import HUNG_S
 from tidegate.clock import ServerClock
 
+be_patient()
 logging.getLogger("tidegate").setLevel(logging.ERROR)
 held = threading.Semaphore(0)
 
@@ -38,7 +31,7 @@ def answer(environ, start_response):
     return [b"served"]
 
 client = tidegate.SyncPolicyClient(sys.argv[1], "prod", "checkout", "tgs_x", instance_id="web")
-client.start(first_answer_s=60)
+client.start(first_answer_s=HUNG_S)
 assert client.sequence == 7, client.sequence
 guarded = tidegate.TidegateWsgiMiddleware(answer, client, clock=clock, serve_health=True)
 payments = httpx.Client(transport=tidegate.SyncTidegateTransport(
@@ -63,7 +56,7 @@ uses = [
 ]
 for use in uses:
     threading.Thread(target=use, name="holder", daemon=True).start()
-    assert held.acquire(timeout=30)
+    assert held.acquire(timeout=HUNG_S)
 
 child = os.fork()
 if child == 0:
@@ -85,10 +78,14 @@ def test_a_child_is_free_of_every_lock_that_a_thread_of_its_parent_held(plane: R
 
 WHILE_BUSY = """
 import os, sys, threading
+from dataclasses import replace
 import tidegate
+from tests.waiting import HUNG_S
 
 inside, release = threading.Semaphore(0), threading.Event()
-policy = tidegate.SAFE_DEFAULTS  # 200 places, 50 in the queue
+defaults = tidegate.SAFE_DEFAULTS  # 200 places, 50 in the queue; and the rate is not in the way
+rate = replace(defaults.inbound.rate, per_s=1e6, burst=1e6)
+policy = replace(defaults, inbound=replace(defaults.inbound, rate=rate))
 
 def answer(environ, start_response):
     start_response("200 OK", [])
@@ -116,7 +113,7 @@ def in_child():
 
 for _ in range(199):
     threading.Thread(target=get, args=("/slow",), daemon=True).start()
-    assert inside.acquire(timeout=30)
+    assert inside.acquire(timeout=HUNG_S)
 parent = os.getpid()
 assert get("/fork") == "200 OK"
 if os.getpid() != parent:
@@ -136,13 +133,29 @@ def test_requests_that_go_on_in_the_parent_take_no_place_in_the_child() -> None:
 AT_ONCE = """
 import logging, os, sys, threading, time
 
-# Registered first, so it runs last before the fork: while it waits, the other thread comes along.
-os.register_at_fork(before=lambda: time.sleep(0.05))
-import tidegate
+to_fork = set()  # the threads that are about to fork, or wait for their turn
 
+def wait_for_the_others():
+    give_up_s = time.monotonic() + HUNG_S
+    while not all(is_waiting(other) for other in to_fork - {threading.get_ident()}):
+        assert time.monotonic() < give_up_s
+        time.sleep(0.001)
+
+def is_waiting(thread):
+    frame = sys._current_frames().get(thread)
+    return frame is None or frame.f_code is type(sync_client._forks).before.__code__
+
+# Registered first, so it runs last before the fork: while it waits, the other threads come along.
+os.register_at_fork(before=wait_for_the_others)
+import tidegate
+from tests.sdk.patience import be_patient
+from tests.waiting import HUNG_S
+from tidegate import sync_client
+
+be_patient()
 logging.getLogger("tidegate").setLevel(logging.ERROR)
 client = tidegate.SyncPolicyClient(sys.argv[1], "prod", "checkout", "tgs_x", instance_id="web")
-client.start(first_answer_s=60)
+client.start(first_answer_s=HUNG_S)
 statuses = []
 
 def is_free():
@@ -151,15 +164,20 @@ def is_free():
     threading.Thread(
         target=lambda: (client.subscribe(lambda policy: None), done.set()), daemon=True
     ).start()
-    return done.wait(30)
+    return done.wait(HUNG_S)
 
 def fork():
+    together.wait(HUNG_S)
     child = os.fork()
     if child == 0:
         os._exit(0 if client.is_running and is_free() else 1)
+    to_fork.remove(threading.get_ident())
     statuses.append(os.waitpid(child, 0)[1])
 
 threads = [threading.Thread(target=fork) for _ in range(3)]
+together = threading.Barrier(
+    3, action=lambda: to_fork.update(thread.ident for thread in threads)
+)
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -175,18 +193,22 @@ def test_threads_that_fork_at_once_leave_nothing_held(plane: RealPlane) -> None:
 
 
 BEHIND_PYTHONS_BACK = """
-import ctypes, logging, os, sys, threading, time
+import ctypes, http.client, logging, os, sys, threading, time
 from pathlib import Path
+from urllib.parse import urlsplit
 import tidegate
+from tests.sdk.patience import be_patient
+from tests.waiting import HUNG_S, wait_until
 
+be_patient()
 url, touched, *given = sys.argv[1:]
 logging.getLogger("tidegate").setLevel(logging.ERROR)
 client = tidegate.SyncPolicyClient(
     url, "prod", "checkout", "tgs_x", instance_id=given[0] if given else None,
-    transport="long_poll",
+    transport="long_poll", wait_s=60.0,
 )
 if touched != "start of a parent that has none":
-    client.start(first_answer_s=60)
+    client.start(first_answer_s=HUNG_S)
 of_parent = client.instance_id
 
 def is_idle(thread):
@@ -198,18 +220,21 @@ def is_idle(thread):
 
 # Python itself is broken in a child when a thread ran, or waited to run, at such a fork: let the
 # client come to rest, in a poll that is held.
-looks = 0
 for thread in threading.enumerate():
-    while thread.name == "tidegate" and looks < 50:
-        looks = looks + 1 if is_idle(thread) else 0
-        time.sleep(0.01)
+    if thread.name == "tidegate":
+        plane = http.client.HTTPConnection(urlsplit(url).netloc, timeout=HUNG_S)
+        plane.request("GET", "/a-poll-is-held")
+        assert plane.getresponse().status == 204
+        plane.close()
+        looks = [False]
+        wait_until(lambda: looks.append(is_idle(thread)) or all(looks[-5:]), what="rest")
 
 touch = {
     "is_running": lambda: client.is_running,
     "instance_id": lambda: client.instance_id,
     "start": client.start,
     "nothing": lambda: None,
-    "start of a parent that has none": lambda: client.start(first_answer_s=60),
+    "start of a parent that has none": lambda: client.start(first_answer_s=HUNG_S),
 }[touched]
 
 # As uWSGI forks: with the GIL held, and without a call of what was registered with Python.
@@ -224,7 +249,7 @@ if child == 0:
         thread.join()
     changed = threading.Event()
     client.subscribe(lambda policy: policy.inbound.shedding.level == 2 and changed.set())
-    assert changed.wait(60), "the policy never came"
+    assert changed.wait(HUNG_S), "the policy never came"
     assert client.is_running
     assert client.instance_id != of_parent, client.instance_id
     if given:
@@ -244,18 +269,15 @@ client.stop()
 def test_a_fork_that_python_hears_of_late_or_never_is_noticed_all_the_same(
     plane: RealPlane, touched: str, given: list[str]
 ) -> None:
-    threading.Thread(target=publish_when_two_follow, args=(plane, touched), daemon=True).start()
+    followers = 1 if touched.endswith("none") else 2
+    plane.on_note = lambda: publish_when_all_follow(plane, followers)
 
     instance = run_forking(BEHIND_PYTHONS_BACK, plane.url, touched, *given).strip()
 
     assert plane.instances[instance] in ('"7-0-aa"', '"8-0-aa"')
-    assert len(plane.instances) == (1 if touched.endswith("none") else 2)
+    assert len(plane.instances) == followers
 
 
-def publish_when_two_follow(plane: RealPlane, touched: str) -> None:
-    wanted = 1 if touched.endswith("none") else 2
-    with plane.changed:
-        plane.changed.wait_for(
-            lambda: list(plane.instances.values()).count('"7-0-aa"') == wanted, 60
-        )
-    plane.publish(8, shed_level=2)
+def publish_when_all_follow(plane: RealPlane, followers: int) -> None:
+    if list(plane.instances.values()).count('"7-0-aa"') == followers:
+        plane.publish(8, shed_level=2)

@@ -13,13 +13,8 @@ import pytest
 from tests.sdk.following import NOON, Follower, ok, publication, unchanged
 from tests.sdk.forking import run_forking
 from tests.sdk.inbound import FakeClock, until
-from tests.sdk.real_plane import RealPlane, real_plane
-
-
-@pytest.fixture
-def plane() -> Iterator[RealPlane]:
-    with real_plane() as plane:
-        yield plane
+from tests.sdk.real_plane import RealPlane
+from tests.waiting import HUNG_S, eventually
 
 
 def follower_of(*answers: httpx.Response) -> Follower:
@@ -32,14 +27,14 @@ def test_it_follows_on_a_second_loop_as_on_the_first() -> None:
     follower = follower_of(ok(publication(7, shed_level=2, scheduled=[(NOON + 20, 0)])))
 
     async def first() -> None:
-        await follower.client.start()
+        await follower.client.start(first_answer_s=HUNG_S)
         assert (follower.client.sequence, follower.level) == (7, 2)
         await follower.client.stop()
 
     async def second() -> None:
         asked = len(follower.control_plane.polls)
         follower.control_plane.answers.insert(0, ok(publication(8, 1, [(NOON + 20, 0)])))
-        await follower.client.start()
+        await follower.client.start(first_answer_s=HUNG_S)
         assert (follower.client.sequence, follower.level) == (8, 1)
         assert len(follower.control_plane.polls) > asked
         follower.clock.advance(20)
@@ -53,11 +48,11 @@ def test_it_follows_on_a_second_loop_as_on_the_first() -> None:
 
 def test_a_client_whose_loop_ended_under_it_is_started_by_the_next_start() -> None:
     follower = follower_of(ok(publication(7)), ok(publication(7)))
-    asyncio.run(follower.client.start())
+    asyncio.run(follower.client.start(first_answer_s=HUNG_S))
     follower.control_plane.answers.insert(0, ok(publication(8, shed_level=2)))
 
     async def again() -> None:
-        await follower.client.start()
+        await follower.client.start(first_answer_s=HUNG_S)
         assert (follower.client.sequence, follower.level) == (8, 2)
         await follower.client.stop()
 
@@ -72,25 +67,32 @@ def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
     try:
         yield loop
     finally:
+        asyncio.run_coroutine_threadsafe(end_all_tasks(), loop).result(HUNG_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(HUNG_S)
         loop.close()
+
+
+async def end_all_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def test_who_starts_it_on_another_loop_takes_it_from_the_first() -> None:
     follower = follower_of(ok(publication(7)))
 
     async def elsewhere(first: asyncio.AbstractEventLoop) -> None:
-        await follower.client.start()
-        async with asyncio.timeout(10):  # its tasks end in another thread
-            while asyncio.all_tasks(first):  # noqa: ASYNC110  (they tell nobody)
-                await asyncio.sleep(0.001)
+        await follower.client.start(first_answer_s=HUNG_S)
+        await eventually(lambda: not asyncio.all_tasks(first), what="the end of its first tasks")
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert names >= {"tidegate-follow", "tidegate-clock"}
         await follower.client.stop()
 
     with loop_in_a_thread() as loop:
-        asyncio.run_coroutine_threadsafe(follower.client.start(), loop).result(10)
+        starting = follower.client.start(first_answer_s=HUNG_S)
+        asyncio.run_coroutine_threadsafe(starting, loop).result(HUNG_S)
         asyncio.run(elsewhere(loop))
 
 
@@ -120,7 +122,7 @@ async def test_an_accident_while_it_follows_the_schedule_is_said_and_the_schedul
         *[unchanged() for _ in range(1000)],
     ]
     monkeypatch.setattr("tidegate.client.LOOK_AT_CLOCK_S", 0.0)
-    await follower.client.start()
+    await follower.client.start(first_answer_s=HUNG_S)
 
     clock.fails = True
     follower.client._adoption.clock_learned.set()
@@ -135,7 +137,9 @@ async def test_an_accident_while_it_follows_the_schedule_is_said_and_the_schedul
 PRELOADED = """
 import asyncio, logging, os, sys
 import tidegate
+from tests.sdk.patience import be_patient
 
+be_patient()
 logging.getLogger("tidegate").setLevel(logging.ERROR)
 client = tidegate.PolicyClient(sys.argv[1], "prod", "checkout", "tgs_x", transport="poll")
 

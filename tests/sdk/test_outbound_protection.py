@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from tests.sdk.outbound import Caller, breaker_policy, dependency_policy, policy_of
-from tidegate import BreakerOpen, CallReport, DeadlineExceeded, RequestContext, TidegateTransport
-from tidegate.context import enter_request, leave_request
+from tidegate import BreakerOpen, CallReport, DeadlineExceeded, TidegateTransport
 from tidegate.outbound_policy import BreakerMode, TimeoutsPolicy
 
 GUARDED = dependency_policy(breaker=breaker_policy(min_calls=4), max_attempts=1)
@@ -238,10 +237,8 @@ class Dripping(httpx.AsyncByteStream):
 async def test_the_deadline_bounds_the_body_too() -> None:
     body = Dripping()
     caller = Caller(httpx.Response(200, stream=body))
-    token = enter_request(RequestContext("req-1", caller.clock() + 0.02))
 
     with pytest.raises(DeadlineExceeded):
-        await caller.get()
+        await caller.get_within(0.02)
 
-    leave_request(token)
     assert body.is_closed

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.waiting import HUNG_S
 from tidegate import Metrics
 
 README = Path(__file__).parents[2] / "sdk" / "README.md"
@@ -31,7 +32,8 @@ async def test_the_quick_start_of_the_readme_runs_without_any_server(
         transport=httpx.ASGITransport(app=quick_start["application"]), base_url="http://checkout"
     )
 
-    answer = await service.post("/orders", headers={"X-Request-ID": "req-1"})
+    patient = {"X-Request-ID": "req-1", "X-Request-Deadline-Ms": f"{HUNG_S * 1000:.0f}"}
+    answer = await service.post("/orders", headers=patient)
     metrics = await service.get("/metrics")
 
     assert answer.status_code == 502

@@ -51,7 +51,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[Event]]:
         if draw(st.booleans()):
             line(b":" + draw(value))
         if draw(st.booleans()):
-            last_id = draw(st.from_regex(r"[0-9]{1,6}", fullmatch=True))
+            last_id = draw(st.text("0123456789", min_size=1, max_size=6))
             line(b"id: " + last_id.encode())
         if name:
             line(b"event: " + name.encode())

@@ -15,6 +15,8 @@ import pytest
 
 from tests.sdk.following import NOON, publication
 from tests.sdk.forking import run_forking
+from tests.sdk.patience import be_patient
+from tests.waiting import HUNG_S, wait_until
 from tidegate.store import PolicyStore, StoredPublication
 
 
@@ -32,21 +34,31 @@ def stored_tag(directory: Path) -> str:
 def test_a_writer_that_is_late_does_not_put_a_lower_sequence_over_a_higher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace = os.replace
+    be_patient(monkeypatch.setattr)
+    replace, flock = os.replace, fcntl.flock
     other = threading.Thread(
         target=PolicyStore(tmp_path, "prod", "checkout").save, args=(copy_of(8),)
     )
+    is_turned_away = threading.Event()
+
+    def lock_or_say(descriptor: int, operation: int) -> None:
+        try:
+            flock(descriptor, operation)
+        except BlockingIOError:
+            is_turned_away.set()
+            raise
 
     def replace_late(source: str, target: str) -> None:
         """The first writer has compared, and stops here while another one comes."""
         if threading.current_thread() is not other:
             other.start()
-            other.join(0.5)
+            wait_until(lambda: is_turned_away.is_set() or not other.is_alive())
         replace(source, target)
 
+    monkeypatch.setattr("tidegate.directory_lock.fcntl.flock", lock_or_say)
     monkeypatch.setattr("tidegate.store.os.replace", replace_late)
     PolicyStore(tmp_path, "prod", "checkout").save(copy_of(7))
-    other.join(10)
+    other.join(HUNG_S)
 
     assert stored_tag(tmp_path) == "8-0-aa"
     assert os.listdir(tmp_path) == ["prod.checkout.json"]
@@ -76,7 +88,7 @@ def test_a_directory_that_another_process_never_lets_go_is_a_disk_that_fails(
         with pytest.raises(OSError, match=r"another process has kept .* for 0\.05 s"):
             store.save(copy_of(7))
         assert os.listdir(tmp_path) == []
-        holder.communicate(timeout=30)
+        holder.communicate(timeout=HUNG_S)
 
     store.save(copy_of(7))
     assert stored_tag(tmp_path) == "7-0-aa"
@@ -99,8 +111,10 @@ def test_where_the_file_system_knows_no_locks_it_is_written_all_the_same(
 ORPHANED = """
 import os, signal, sys, threading
 from pathlib import Path
+from tests.sdk.patience import be_patient
 from tidegate.directory_lock import DirectoryLock
 
+be_patient()
 lock = DirectoryLock(Path(sys.argv[1]))
 inside = threading.Event()
 

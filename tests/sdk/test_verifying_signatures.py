@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sdk.signing import SigningKey, base64url, key_list
+from tests.waiting import HUNG_S
 from tidegate import PolicyClient, PolicyRejected, VerificationUnavailable
 from tidegate.key_ring import KeyRing
 from tidegate.signatures import SignatureRejected, parse_signature
@@ -256,7 +257,7 @@ sys.exit("nothing was said")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment, capture_output=True, text=True, check=False, timeout=60,
+        env=environment, capture_output=True, text=True, check=False, timeout=HUNG_S,
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -6,7 +6,7 @@ import json
 import threading
 import wsgiref.simple_server
 import wsgiref.validate
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from socketserver import ThreadingMixIn
@@ -15,8 +15,11 @@ from typing import Any
 import httpx
 import pytest
 from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse, HttpResponseNotFound
+from django.urls import path
 
 from tests.sdk.inbound import FakeClock, concurrency, endpoint, policy
+from tests.waiting import HUNG_S, wait_until
 from tidegate import FixedPolicy, Policy, TidegateWsgiMiddleware, current_request
 from tidegate.wsgi import Environ, StartResponse, WsgiApp
 
@@ -35,7 +38,7 @@ class HeldApp:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         self.started.release()
-        assert self.release.wait(10)
+        assert self.release.wait(HUNG_S)
         return plain_app(environ, start_response)
 
 
@@ -151,13 +154,13 @@ def test_routes_of_the_policy_have_their_own_limits_and_label() -> None:
 def held(service: Service, app: HeldApp, count: int) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(count + 2) as threads:
         waiting = [threads.submit(service.get) for _ in range(count)]
-        for _ in range(count):
-            assert app.started.acquire(timeout=10)
         try:
+            for _ in range(count):
+                assert app.started.acquire(timeout=HUNG_S)
             yield threads
         finally:
             app.release.set()
-        assert [future.result().status_code for future in waiting] == [200] * count
+        assert [future.result(HUNG_S).status_code for future in waiting] == [200] * count
 
 
 def test_beyond_its_concurrency_it_answers_503() -> None:
@@ -177,10 +180,10 @@ def test_who_waits_gets_the_place_of_who_leaves() -> None:
 
     with held(service, app, 1) as threads:
         second = threads.submit(service.get)
-        until(lambda: service.app.guard.metrics.text().count(b"tidegate_queue_depth 1.0") == 1)
+        wait_until(lambda: service.app.guard.metrics.text().count(b"tidegate_queue_depth 1.0") == 1)
         assert service.get().json()["code"] == "queue-full"
         app.release.set()
-        assert second.result(10).status_code == 200
+        assert second.result(HUNG_S).status_code == 200
 
     assert service.inflight == 0
 
@@ -290,7 +293,7 @@ def test_a_scrape_keeps_no_request_waiting() -> None:
     def serve_meanwhile() -> float:
         """In the middle of the scrape a request comes, by another thread."""
         with ThreadPoolExecutor(1) as threads:
-            served.append(threads.submit(service.get).result(10).status_code)
+            served.append(threads.submit(service.get).result(HUNG_S).status_code)
         return 1.0
 
     service.source.metrics.ready.child().read_with(serve_meanwhile)
@@ -306,12 +309,12 @@ def test_draining_refuses_newcomers_and_waits_for_those_inside() -> None:
 
     with held(service, app, 1) as threads:
         drained = threads.submit(lambda: service.app.drain(sleep=waits_s.append))
-        until(lambda: service.app.guard.lifecycle.is_draining)
+        wait_until(lambda: service.app.guard.lifecycle.is_draining)
         refused = service.get()
         assert (refused.status_code, refused.json()["code"]) == (503, "draining")
         assert not drained.done()
         app.release.set()
-        assert drained.result(10)
+        assert drained.result(HUNG_S)
 
     assert waits_s == [5]
 
@@ -320,14 +323,7 @@ def test_an_empty_instance_drains_at_once() -> None:
     assert Service(policy()).app.drain(sleep=lambda seconds: None)
 
 
-def until(happened: Callable[[], bool]) -> None:
-    """Let the other threads run until something happened."""
-    pause = threading.Event()
-    for _ in range(2_000):
-        if happened():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never happened")
+TWO_IN_ALL = {"per_s": 1e-6, "burst": 2}  # another one comes after days
 
 
 class ThreadingWsgiServer(ThreadingMixIn, wsgiref.simple_server.WSGIServer):
@@ -350,15 +346,17 @@ def serving(app: WsgiApp) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join()
+        thread.join(HUNG_S)
         server.server_close()
 
 
 def test_through_a_real_wsgi_server() -> None:
-    source = FixedPolicy(policy(rate={"per_s": 0.01, "burst": 2}))
+    source = FixedPolicy(policy(rate=TWO_IN_ALL))
 
     with serving(TidegateWsgiMiddleware(plain_app, source)) as url:
-        answers = [httpx.get(url, headers={"X-Request-ID": "req-1"}) for _ in range(3)]
+        answers = [
+            httpx.get(url, headers={"X-Request-ID": "req-1"}, timeout=HUNG_S) for _ in range(3)
+        ]
 
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert {answer.headers["x-request-id"] for answer in answers} == {"req-1"}
@@ -369,19 +367,26 @@ def test_paths_are_matched_in_the_characters_they_mean() -> None:
     source = FixedPolicy(policy(endpoints={"GET /größe": endpoint(rate={"per_s": 0, "burst": 0})}))
 
     with serving(TidegateWsgiMiddleware(plain_app, source)) as url:
-        assert httpx.get(f"{url}/größe").status_code == 429
+        assert httpx.get(f"{url}/größe", timeout=HUNG_S).status_code == 429
 
 
-def test_through_django() -> None:
-    source = FixedPolicy(policy(rate={"per_s": 0.01, "burst": 2}))
+def no_product(request: HttpRequest, number: int) -> HttpResponse:
+    return HttpResponseNotFound()
+
+
+urlpatterns = [path("products/<int:number>/", no_product)]
+
+
+def test_through_django(settings: Any) -> None:
+    settings.ROOT_URLCONF, settings.MIDDLEWARE = __name__, []
+    source = FixedPolicy(policy(rate=TWO_IN_ALL))
     application = TidegateWsgiMiddleware(
-        get_wsgi_application(), source, routes=["GET /no-such-page/"]
+        get_wsgi_application(), source, routes=["GET /products/{number}/"]
     )
 
     with serving(application) as url:
-        # The first request imports every page, which a busy machine may take its time for.
-        answers = [httpx.get(f"{url}/no-such-page/", timeout=60) for _ in range(3)]
+        answers = [httpx.get(f"{url}/products/{n}/", timeout=HUNG_S) for n in range(3)]
 
     assert [answer.status_code for answer in answers] == [404, 404, 429]
-    series = source.metrics.server_duration.child("/no-such-page/", "GET", "404")
+    series = source.metrics.server_duration.child("/products/{number}/", "GET", "404")
     assert sum(series.counts) == 2

@@ -17,8 +17,8 @@ from threading import Event
 
 import httpx
 
+from tests.databases.postgres import Postgres
 from tests.survival.network import BACK, CLIENTS, FRONT, Network
-from tests.survival.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 8000

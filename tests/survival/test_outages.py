@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,11 +18,11 @@ from structlog.testing import capture_logs
 from controlplane.delivery.services.remembering import SnapshotMemory
 from controlplane.delivery.services.snapshot_file import News, read_snapshot_file
 from tests.delivery.builders import published
-from tests.scenarios.stack import wait_until
+from tests.soak.figures import Figures, seconds_until
 from tests.survival.cluster import NODES, Cluster
 from tests.survival.network import CLIENTS
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
 SERVICE = "service-1"
 
@@ -73,20 +73,18 @@ def is_written(cluster: Cluster, node: str, served: int) -> bool:
 def wait_until_it_reads(cluster: Cluster, node: str, deadline_ms: int) -> None:
     """Return when a node takes what is published, whatever was away before."""
     publish(cluster, deadline_ms)
-    eventually(
+    seconds_until(
         lambda: poll(cluster, node).json()["policy"]["inbound"]["deadline_ms"] == deadline_ms,
         f"{node} to read the database",
     )
 
 
-def eventually(is_so: Callable[[], object], what: str, within_s: float = 30.0) -> float:
-    return wait_until(is_so, within_s=within_s, what=what)
-
-
-def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster: Cluster) -> None:
+def test_a_node_that_is_killed_without_a_database_serves_what_it_served(
+    cluster: Cluster, figures: Figures
+) -> None:
     wait_until_it_reads(cluster, "node-1", 4001)
     served = sequence(cluster, "node-1")
-    eventually(lambda: is_written(cluster, "node-1", served), "the publication in the file")
+    seconds_until(lambda: is_written(cluster, "node-1", served), "the publication in the file")
     cluster.network.cut("node-1")
     try:
         cluster.kill("node-1")
@@ -96,14 +94,14 @@ def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster:
         unchanged = poll(cluster, "node-1", **{"If-None-Match": alone.headers["etag"]})
         stranger = poll(cluster, "node-1", Authorization="Bearer tgs_unknown")
         publish(cluster, 4002)
-        eventually(lambda: sequence(cluster, "node-2") > served, "node 2 to have the next")
+        seconds_until(lambda: sequence(cluster, "node-2") > served, "node 2 to have the next")
         ahead = poll(
             cluster, "node-1", **{"If-None-Match": poll(cluster, "node-2").headers["etag"]}
         )
     finally:
         cluster.network.mend("node-1")
 
-    caught_up_s = eventually(lambda: sequence(cluster, "node-1") > served, "node 1 to catch up")
+    caught_up_s = seconds_until(lambda: sequence(cluster, "node-1") > served, "node 1 to catch up")
     after = poll(cluster, "node-1")
     assert (alone.status_code, int(alone.headers["tidegate-sequence"])) == (200, served)
     assert "110" in alone.headers["warning"]
@@ -112,10 +110,12 @@ def test_a_node_that_is_killed_without_a_database_serves_what_it_served(cluster:
     assert (unchanged.status_code, stranger.status_code) == (304, 401)
     assert ahead.status_code == 304, "a client that holds more was sent less"
     assert "warning" not in after.headers
-    assert caught_up_s < 5.0
+    figures.check("a mended wire to the next publication", caught_up_s, "s", at_most=5.0)
 
 
-def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Cluster) -> None:
+def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(
+    cluster: Cluster, figures: Figures
+) -> None:
     wait_until_it_reads(cluster, "node-1", 4000)
     before = sequence(cluster, "node-1")
     mark = len(cluster.log_events("node-1"))
@@ -137,27 +137,29 @@ def test_a_database_that_freezes_stops_neither_polls_nor_the_feed(cluster: Clust
         for pid in processes:
             os.kill(pid, signal.SIGCONT)
 
-    eventually(lambda: has_logged(cluster, "node-1", "database.back", mark), "the feed to go on")
+    seconds_until(lambda: has_logged(cluster, "node-1", "database.back", mark), "the feed to go on")
     publish(cluster, 4003)
-    eventually(lambda: sequence(cluster, "node-1") > before, "the next publication")
-    assert slowest_s < 1.0
+    seconds_until(lambda: sequence(cluster, "node-1") > before, "the next publication")
+    figures.check("slowest poll beside a frozen database", slowest_s, "s", at_most=1.0)
 
 
 def test_reports_wait_while_the_database_is_away_and_are_written_later(cluster: Cluster) -> None:
     number = report(cluster, "node-2", f"early-{os.getpid()}")
-    eventually(lambda: is_noted(cluster, f"early-{os.getpid()}", number), "node 2 to write reports")
+    seconds_until(
+        lambda: is_noted(cluster, f"early-{os.getpid()}", number), "node 2 to write reports"
+    )
     mark = len(cluster.log_events("node-2"))
     cluster.kill("postgres")
     try:
         number = report(cluster, "node-2", f"patient-{os.getpid()}")
-        eventually(
+        seconds_until(
             lambda: has_logged(cluster, "node-2", "reports.lost", mark),
             "the report to be refused once",
         )
     finally:
         cluster.start("postgres")
 
-    eventually(
+    seconds_until(
         lambda: is_noted(cluster, f"patient-{os.getpid()}", number), "the report to be written"
     )
 
@@ -190,14 +192,16 @@ def test_a_restored_backup_is_said_and_the_sequence_raised_past_it(
     publish(cluster, 4101)
     publish(cluster, 4102)
     served = sequence(cluster, "node-1")
-    eventually(lambda: poll(cluster, "node-1").json()["policy"]["inbound"]["deadline_ms"] == 4102,
-               "the last publication")  # fmt: skip
+    seconds_until(
+        lambda: poll(cluster, "node-1").json()["policy"]["inbound"]["deadline_ms"] == 4102,
+        "the last publication",
+    )
     served = sequence(cluster, "node-1")
     marks = {node: len(cluster.log_events(node)) for node in NODES}
 
     cluster.postgres.restore(backup)
 
-    eventually(lambda: has_logged(cluster, "node-1", "sequence.behind", marks["node-1"]),
+    seconds_until(lambda: has_logged(cluster, "node-1", "sequence.behind", marks["node-1"]),
                "node 1 to say that the database went back")  # fmt: skip
     said = next(
         json.loads(line) for line in cluster.log_events("node-1")[marks["node-1"]:]
@@ -207,15 +211,17 @@ def test_a_restored_backup_is_said_and_the_sequence_raised_past_it(
     assert sequence(cluster, "node-1") == served
     above = said["command"].split()[-1]
     cluster.manage("raise_sequence", "--above", above, "--reason", "restored the backup")
-    eventually(lambda: sequence(cluster, "node-1") > served, "the policy of the database")
+    seconds_until(lambda: sequence(cluster, "node-1") > served, "the policy of the database")
     after = poll(cluster, "node-1")
     assert int(above) >= served
     assert after.json()["policy"]["inbound"]["deadline_ms"] == 4103
-    eventually(lambda: has_logged(cluster, "node-1", "sequence.caught_up", marks["node-1"]),
+    seconds_until(lambda: has_logged(cluster, "node-1", "sequence.caught_up", marks["node-1"]),
                "node 1 to say that it is over")  # fmt: skip
 
 
-def test_a_node_stops_within_its_bound_while_its_database_is_cut_off(cluster: Cluster) -> None:
+def test_a_node_stops_within_its_bound_while_its_database_is_cut_off(
+    cluster: Cluster, figures: Figures
+) -> None:
     cluster.network.cut("node-2")
     try:
         took_s = cluster.terminate("node-2", within_s=12.0)
@@ -224,7 +230,7 @@ def test_a_node_stops_within_its_bound_while_its_database_is_cut_off(cluster: Cl
         cluster.start("node-2")
     cluster.wait_ready("node-2")
 
-    assert took_s < 11.0
+    figures.check("stop of a node whose database is cut off", took_s, "s", at_most=11.0)
 
 
 @pytest.fixture
@@ -233,8 +239,10 @@ def small_disk(tmp_path: Path, cluster: Cluster) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 async def test_a_full_disk_costs_no_publication_and_is_made_good_later(small_disk: Path) -> None:

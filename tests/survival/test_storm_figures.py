@@ -13,6 +13,7 @@ import pytest
 from tests.scenarios.connections import Connections
 from tests.survival.instances import Instance, Way
 from tests.survival.storm import Outcome, Published
+from tests.waiting import not_hung
 
 
 def instance(url: str = "http://nowhere", way: Way = Way.LONG_POLL) -> Instance:
@@ -73,7 +74,7 @@ async def server(answer: bytes) -> AsyncIterator[str]:
 
 async def follow(way: Way, answer: bytes) -> Instance:
     """Let an instance follow until it has two answers, and stop it then."""
-    async with server(answer) as url, asyncio.timeout(20):
+    async with server(answer) as url, not_hung():
         following = instance(url, way)
         task = asyncio.create_task(following.run())
         while sum(following.seen.statuses.values()) < 2:  # noqa: ASYNC110  (it tells nobody)

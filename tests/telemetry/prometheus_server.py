@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.scenarios.stack import find_free_port
+from tests.ports import find_free_port
+from tests.waiting import HUNG_S, wait_until
 
 Answer = Callable[[BaseHTTPRequestHandler, str], None]
 
@@ -82,29 +82,20 @@ def prometheus(folder: Path, targets: dict[str, str]) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _is_ready(url), "Prometheus to become ready")
+        wait_until(lambda: _is_ready(url), what="Prometheus to become ready")
         yield url
     finally:
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=HUNG_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def wait_until(holds: Callable[[], bool], what: str, *, timeout_s: float = 30.0) -> None:
-    """Return as soon as `holds()`; fail after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        pause.wait(0.1)
-
-
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url + "/-/ready", timeout=1) as response:
+        with urllib.request.urlopen(url + "/-/ready", timeout=HUNG_S) as response:
             return bool(response.status == 200)
     except OSError:
         return False

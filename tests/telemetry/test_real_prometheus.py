@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -24,7 +24,8 @@ from controlplane.telemetry.services.collect import collect_fleet
 from controlplane.telemetry.services.ranges import read_breaker_timeline, read_range
 from controlplane.telemetry.sources.port import SourceUnavailable
 from controlplane.telemetry.sources.prometheus import PrometheusSource
-from tests.telemetry.prometheus_server import http_server, prometheus, reply, wait_until
+from tests.telemetry.prometheus_server import http_server, prometheus, reply
+from tests.waiting import HUNG_S, wait_until
 from tidegate.metrics import Metrics
 
 pytestmark = [pytest.mark.scenario, pytest.mark.django_db]
@@ -72,65 +73,85 @@ class BusyService:
         metrics.queue_wait.child().observe(0.03)
 
 
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A Prometheus whose exporter is gone: what it knows of these minutes changes no more."""
+
+    url: str
+    at: datetime
+    """When the last of its scrapes was good."""
+    gone_at: datetime
+
+    @property
+    def at_s(self) -> float:
+        return self.at.timestamp()
+
+
+def patient(url: str) -> PrometheusSource:
+    return PrometheusSource(url, connect_s=HUNG_S, read_s=HUNG_S, clock=lambda: 0.0)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     folder = tmp_path_factory.mktemp("prometheus")
-    with http_server(BusyService().answer) as exporter:
-        targets = {exporter.removeprefix("http://"): "checkout"}
-        with prometheus(folder, targets) as url:
-            source = PrometheusSource(url)
-            # `rate` needs two scrapes in its window; five make its figures steady.
-            wait_until(lambda: scrapes(source) >= 5, "five scrapes of the exporter")
-            source.close()
-            yield url
+    with ExitStack() as stack:
+        with http_server(BusyService().answer) as exporter:
+            targets = {exporter.removeprefix("http://"): "checkout"}
+            url = stack.enter_context(prometheus(folder, targets))
+            source = stack.enter_context(closing(patient(url)))
+            found: list[datetime] = []
+
+            def has_good_scrapes() -> bool:
+                """`rate` needs two in its window; five make its figures steady."""
+                found.append(datetime.now(UTC))
+                at_s = found[-1].timestamp()
+                return scrapes(source, at_s) >= 5 and is_up(source, at_s)
+
+            wait_until(has_good_scrapes, what="five scrapes of the exporter")
+        wait_until(lambda: is_down(source), what="a scrape that finds the exporter gone")
+        yield Scraped(url, found[-1], datetime.now(UTC))
 
 
 @pytest.fixture
-def source(server: str) -> Iterator[PrometheusSource]:
-    source = PrometheusSource(server)
-    # Gauges are gone after a scrape that this process was too busy to answer.
-    wait_until(lambda: is_up(source), "a good scrape of the exporter")
-    yield source
-    source.close()
+def source(scraped: Scraped) -> Iterator[PrometheusSource]:
+    with closing(patient(scraped.url)) as source:
+        yield source
 
 
 @pytest.fixture
-def real_now(settings: Settings) -> datetime:
+def real_now(scraped: Scraped, settings: Settings) -> datetime:
     """A scrape lag ahead: the collector asks for what was true then, and Prometheus has it now."""
     settings.TIDEGATE = replace(settings.TIDEGATE, scrape_interval_s=1.0)
-    return datetime.now(UTC) + timedelta(seconds=1)
+    return scraped.at + timedelta(seconds=1)
 
 
-def is_up(source: PrometheusSource) -> bool:
-    samples = source.instant(select("up"), datetime.now(UTC).timestamp()).samples
-    return [sample.value for sample in samples] == [1.0]
+def is_up(source: PrometheusSource, at_s: float) -> bool:
+    return [sample.value for sample in source.instant(select("up"), at_s).samples] == [1.0]
 
 
-def scrapes(source: PrometheusSource) -> int:
+def scrapes(source: PrometheusSource, at_s: float) -> int:
     counted = Expression("count_over_time(tidegate_ready[1m])")
-    samples = source.instant(counted, datetime.now(UTC).timestamp()).samples
+    samples = source.instant(counted, at_s).samples
     return int(samples[0].value) if samples else 0
 
 
 @pytest.mark.parametrize("reading", list(Reading))
 def test_every_query_of_the_dialect_parses_and_finds_what_the_sdk_exposes(
-    reading: Reading, source: PrometheusSource
+    reading: Reading, scraped: Scraped, source: PrometheusSource
 ) -> None:
-    now_s = datetime.now(UTC).timestamp()
-
-    answer = source.instant(reading_query(reading, "prod", 60), now_s)
+    answer = source.instant(reading_query(reading, "prod", 60), scraped.at_s)
 
     assert answer.samples
     assert {sample.labels["service"] for sample in answer.samples} == {"checkout"}
-    assert source.instant(reading_query(reading, "staging", 60), now_s).samples == ()
+    assert source.instant(reading_query(reading, "staging", 60), scraped.at_s).samples == ()
 
 
 def test_a_value_with_every_odd_character_selects_its_own_series_only(
-    source: PrometheusSource,
+    scraped: Scraped, source: PrometheusSource
 ) -> None:
     selected = select("tidegate_tenant_requests_total", equal("tenant", ODD))
 
-    answer = source.instant(selected, datetime.now(UTC).timestamp())
+    answer = source.instant(selected, scraped.at_s)
 
     assert [sample.labels["tenant"] for sample in answer.samples] == [ODD]
 
@@ -185,37 +206,28 @@ def test_the_timeline_of_an_open_breaker_is_open(
     assert (read.rows[0].dependency, last.state, last.share) == ("payments", BreakerState.OPEN, 1.0)
 
 
-@pytest.fixture
-def finished(tmp_path: Path) -> Iterator[PrometheusSource]:
-    """A Prometheus whose exporter is gone: what it knows of these minutes changes no more.
-
-    Counting asks three times; of a minute that is not over each answer would hold more.
-    """
-    with ExitStack() as stack:
-        with http_server(BusyService().answer) as exporter:
-            targets = {exporter.removeprefix("http://"): "checkout"}
-            source = PrometheusSource(stack.enter_context(prometheus(tmp_path, targets)))
-            stack.callback(source.close)
-            wait_until(lambda: scrapes(source) >= 5, "five scrapes of the exporter")
-        wait_until(lambda: is_down(source), "a scrape that finds the exporter gone")
-        yield source
+def now_s() -> float:
+    return datetime.now(UTC).timestamp()
 
 
 def is_down(source: PrometheusSource) -> bool:
-    samples = source.instant(select("up"), datetime.now(UTC).timestamp()).samples
-    return [sample.value for sample in samples] == [0.0]
+    return [sample.value for sample in source.instant(select("up"), now_s()).samples] == [0.0]
 
 
 def test_objectives_are_counted(
-    finished: PrometheusSource, checkout: Service, prod: Environment, settings: Settings
+    scraped: Scraped,
+    source: PrometheusSource,
+    checkout: Service,
+    prod: Environment,
+    settings: Settings,
 ) -> None:
     settings.TIDEGATE = replace(settings.TIDEGATE, scrape_interval_s=1.0)
-    now = datetime.now(UTC)
+    now = scraped.gone_at
     availability, latency = ensure_default_objectives(checkout, now)
     # The minute that the exporter lived in may not be over: judge from the next one.
     later = now + timedelta(minutes=1, seconds=1)
 
-    assert evaluate(environment=prod, source=finished, now=later) >= 2
+    assert evaluate(environment=prod, source=source, now=later) >= 2
 
     counted = availability.slices.latest("start")
     assert 1 - counted.good / counted.total == pytest.approx(1 / 20, abs=0.01)
@@ -227,10 +239,10 @@ def test_a_stopped_prometheus_is_named(tmp_path: Path) -> None:
     def nothing(handler: BaseHTTPRequestHandler, _form: str) -> None:
         reply(handler, 200, "up_to_date 1\n", "text/plain; version=0.0.4")
 
-    with http_server(nothing) as exporter:
+    with ExitStack() as stack:
+        exporter = stack.enter_context(http_server(nothing))
         with prometheus(tmp_path, {exporter.removeprefix("http://"): "checkout"}) as url:
-            source = PrometheusSource(url)
-            source.instant(select("up"), datetime.now(UTC).timestamp())
+            source = stack.enter_context(closing(patient(url)))
+            source.instant(select("up"), now_s())
         with pytest.raises(SourceUnavailable, match=r"cannot be reached: .*Connection refused"):
-            source.instant(select("up"), datetime.now(UTC).timestamp())
-        source.close()
+            source.instant(select("up"), now_s())

@@ -25,4 +25,6 @@ CELERY_TASK_ALWAYS_EAGER = True
 if TIDEGATE.database_url.startswith("sqlite"):
     # A file, not memory: threads of one test lock it as the processes of a real installation do.
     DATABASES["default"]["TEST"] = {"NAME": str(TIDEGATE.state_dir / "test.sqlite3")}
+    # A busy machine is no reason for a writer to give up; a test that hangs is ended by pytest.
+    DATABASES["default"]["OPTIONS"]["timeout"] = 60
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns when it is missing

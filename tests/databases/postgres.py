@@ -12,13 +12,12 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.waiting import HUNG_S, wait_until
+
 USER = "nobody"
-READY_WITHIN_S = 30.0
 NAME = "tidegate"
 
 
@@ -74,14 +73,13 @@ class Postgres:
         After a kill the old server's children need a moment to notice; until then a new one
         refuses to start, and is started again.
         """
-        deadline_s = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline_s:
+
+        def is_ready() -> bool:
             if self._server is None or self._server.poll() is not None:
                 self._server = self._begin()
-            if self._is_ready():
-                return
-            threading.Event().wait(0.02)
-        raise AssertionError(f"PostgreSQL does not start:\n{self._log.read_text()[-3000:]}")
+            return self._is_ready()
+
+        wait_until(is_ready, what=f"PostgreSQL to start; its log is {self._log}")
 
     def kill(self) -> None:
         """End the server as a crash would: at once, with everything it holds in memory."""
@@ -144,7 +142,7 @@ class Postgres:
     def _command(self, program: str, *arguments: str, prefix: Sequence[str] = ()) -> None:
         done = subprocess.run(
             [*prefix, *_as_ordinary_user(), str(self._bin / program), *arguments],
-            cwd=self.directory, capture_output=True, text=True, check=False, timeout=60,
+            cwd=self.directory, capture_output=True, text=True, check=False, timeout=HUNG_S,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
