@@ -92,8 +92,8 @@ def run_tests() -> int:
         missing = f"The browser tests did not run: {problem}"
         say(missing)
     code = Suite(ROOT, python, test_environment(machine), say).run(
-        in_turn=(suite.UNIT, suite.POSTGRESQL),
-        beside=(suite.STACK_WITHOUT_BROWSER if missing else suite.STACK, suite.REAL_PARTS),
+        in_turn=(suite.UNIT, suite.POSTGRESQL, suite.REAL_PARTS),
+        beside=(suite.STACK_WITHOUT_BROWSER if missing else suite.STACK,),
     )
     if missing:
         say(missing)

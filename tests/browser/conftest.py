@@ -96,11 +96,11 @@ def settle(page: Page) -> None:
     )
 
 
-def picture(page: Page, name: str, *, fallback: Path | None = None) -> None:
-    """Save what the page shows; TIDEGATE_SCREENSHOTS=docs/images renews README's pictures."""
+def picture(page: Page, name: str) -> None:
+    """Save what the page shows, if asked: TIDEGATE_SCREENSHOTS=docs/images renews README's."""
     folder = os.environ.get("TIDEGATE_SCREENSHOTS")
-    if folder is not None or fallback is not None:
-        page.screenshot(path=(ROOT / folder if folder else fallback or ROOT) / f"{name}.png")
+    if folder is not None:
+        page.screenshot(path=ROOT / folder / f"{name}.png")
 
 
 def sign_in(page: Page, user: str) -> None:
@@ -112,7 +112,7 @@ def sign_in(page: Page, user: str) -> None:
     page.wait_for_url(lambda url: not url.endswith("/login/"))
 
 
-def check_looks(page: Page, name: str, folder: Path) -> None:
+def check_looks(page: Page, name: str) -> None:
     """Look at a page in both themes and at both widths: nothing serious, nothing sideways."""
     # Evaluated by the driver, not added as a script element: the page's own CSP stays in force.
     page.evaluate(AXE.read_text())
@@ -121,7 +121,7 @@ def check_looks(page: Page, name: str, folder: Path) -> None:
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.evaluate(TWO_FRAMES)
         page.wait_for_function(NOTHING_SIDEWAYS)  # charts follow the width
-        picture(page, f"{name}-{theme}-{width}", fallback=folder)
+        picture(page, f"{name}-{theme}-{width}")
         assert serious_violations(page) == [], f"{name} ({theme}, {width})"
 
 

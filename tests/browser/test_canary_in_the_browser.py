@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -63,14 +62,12 @@ def canary(visitor: Visitor) -> None:
 
 @pytest.mark.usefixtures("canary")
 @pytest.mark.parametrize("path", SHOWN)
-def test_every_page_that_shows_a_canary_looks_right(
-    visitor: Visitor, path: str, tmp_path: Path
-) -> None:
+def test_every_page_that_shows_a_canary_looks_right(visitor: Visitor, path: str) -> None:
     with visitor.page() as page:
         page.goto(path)
         settle(page)
         expect(page.locator("main")).to_contain_text(re.compile("canary", re.IGNORECASE))
-        check_looks(page, f"{path.strip('/').replace('/', '-')}-with-canary", tmp_path)
+        check_looks(page, f"{path.strip('/').replace('/', '-')}-with-canary")
 
 
 def test_a_canary_is_ended_on_the_service_s_page(visitor: Visitor, canary: None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -40,12 +38,12 @@ def settle_on(page: Page, name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(
-    visitor: Visitor, name: str, tmp_path: Path
+    visitor: Visitor, name: str
 ) -> None:
     with visitor.page(None if name == "sign-in" else "oncall") as page:
         page.goto(PAGES[name].format(newest=newest_sequence(visitor.stack)))
         settle_on(page, name)
-        check_looks(page, name, tmp_path)
+        check_looks(page, name)
 
 
 def test_charts_draw_under_the_strict_policy(visitor: Visitor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import cast
 
 os.environ.setdefault("TIDEGATE_STATE_DIR", tempfile.mkdtemp(prefix="tidegate-test-"))
 os.environ.setdefault("TIDEGATE_RATE_WINDOW_S", "60")
@@ -22,9 +23,10 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 CELERY_TASK_ALWAYS_EAGER = True
+_OPTIONS = cast("dict[str, object]", DATABASES["default"]["OPTIONS"])
 if TIDEGATE.database_url.startswith("sqlite"):
     # A file, not memory: threads of one test lock it as the processes of a real installation do.
     DATABASES["default"]["TEST"] = {"NAME": str(TIDEGATE.state_dir / "test.sqlite3")}
     # A busy machine is no reason for a writer to give up; a test that hangs is ended by pytest.
-    DATABASES["default"]["OPTIONS"]["timeout"] = 60
+    DATABASES["default"]["OPTIONS"] = {**_OPTIONS, "timeout": 60}
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns when it is missing
