@@ -12,6 +12,7 @@ from controlplane.telemetry.sources import shared_cache
 from controlplane.telemetry.sources.shared_cache import CacheAway
 
 STALE_AFTER_INTERVALS = 3
+AHEAD_S = 2.0  # between two machines' clocks; a picture from further ahead is not the present
 # Changes with the shape of what is stored, so that two releases can share one cache.
 _VERSION = "v1"
 
@@ -81,9 +82,9 @@ def read_picture(environment: str, now: datetime) -> PictureRead:
     if picture is None:
         return PictureRead(None, Freshness.UNAVAILABLE, None, _why_nothing(status))
     if _is_fresh(picture, now_s):
-        return PictureRead(picture, Freshness.LIVE, now_s - picture.taken_at, "")
+        return PictureRead(picture, Freshness.LIVE, _age_s(picture, now_s), "")
     reason = _why_old(status, picture, now_s)
-    return PictureRead(picture, Freshness.STALE, now_s - picture.taken_at, reason)
+    return PictureRead(picture, Freshness.STALE, _age_s(picture, now_s), reason)
 
 
 def forget_pictures() -> None:
@@ -94,7 +95,8 @@ def forget_pictures() -> None:
 def _current(environment: str, status: CollectorStatus) -> FleetPicture | None:
     """The picture in the cache; its body is only fetched when the status names a newer one."""
     kept = _kept.get(environment)
-    if kept is not None and status.collected_at <= kept.collected_at:
+    # Not "newer": after a clock was set back, the newest picture has the lower time.
+    if kept is not None and status.collected_at in (0, kept.collected_at):
         return kept
     body = shared_cache.read(picture_key(environment))
     if body is None:
@@ -111,7 +113,7 @@ def _without_cache(environment: str, now_s: float) -> PictureRead:
     if kept is None:
         reason = "The shared cache does not answer; there is nothing to show until it returns."
         return PictureRead(None, Freshness.UNAVAILABLE, None, reason)
-    age_s = now_s - kept.taken_at
+    age_s = _age_s(kept, now_s)
     if _is_fresh(kept, now_s):
         return PictureRead(kept, Freshness.LIVE, age_s, "")
     reason = (
@@ -122,8 +124,13 @@ def _without_cache(environment: str, now_s: float) -> PictureRead:
     return PictureRead(kept, Freshness.STALE, age_s, reason)
 
 
+def _age_s(picture: FleetPicture, now_s: float) -> float:
+    return max(0.0, now_s - picture.taken_at)
+
+
 def _is_fresh(picture: FleetPicture, now_s: float) -> bool:
-    return now_s - picture.collected_at <= STALE_AFTER_INTERVALS * picture.interval_s
+    age_s = now_s - picture.collected_at
+    return -AHEAD_S <= age_s <= STALE_AFTER_INTERVALS * picture.interval_s
 
 
 def _why_nothing(status: CollectorStatus) -> str:
@@ -133,6 +140,12 @@ def _why_nothing(status: CollectorStatus) -> str:
 
 
 def _why_old(status: CollectorStatus, picture: FleetPicture, now_s: float) -> str:
+    if now_s - picture.collected_at < -AHEAD_S:
+        return (
+            "These figures are dated "
+            + clock_text(picture.collected_at)
+            + ", which is still to come: the clock of the worker or of this machine is wrong."
+        )
     silent_s = now_s - status.attempted_at
     if silent_s > STALE_AFTER_INTERVALS * picture.interval_s:
         last = max(status.attempted_at, picture.collected_at)

@@ -13,13 +13,14 @@ STALE_AFTER_S = 20  # three intervals of the collector, and the lag of the scrap
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """The age of a region's figures."""
+    """The age of a region's figures. `problems` say which figures are missing, and why."""
 
     state: State
     age_s: float | None
     reason: str
     taken_at: datetime | None
     stale_after_s: int = STALE_AFTER_S
+    problems: tuple[str, ...] = ()
 
     @property
     def tone(self) -> str:
@@ -54,4 +55,5 @@ def freshness_of(read: PictureRead) -> Freshness:
         age_s=read.age_s,
         reason=read.reason or "",
         taken_at=taken_at,
+        problems=() if read.picture is None else read.picture.problems,
     )

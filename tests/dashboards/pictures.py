@@ -62,7 +62,12 @@ def healthy(**changes: Any) -> ServiceSignals:
 
 
 def show(
-    now: datetime, services: dict[str, ServiceSignals], *, age_s: float = 2, failing: str = ""
+    now: datetime,
+    services: dict[str, ServiceSignals],
+    *,
+    age_s: float = 2,
+    failing: str = "",
+    problems: tuple[str, ...] = (),
 ) -> None:
     """Put a picture into the shared cache, as the collector would."""
     taken_at = now.timestamp() - age_s
@@ -73,6 +78,7 @@ def show(
         interval_s=5,
         window_s=60,
         services=services,
+        problems=problems,
     )
     status = CollectorStatus(
         attempted_at=now.timestamp(),

@@ -54,6 +54,19 @@ def test_a_healthy_service_reads_healthy(operator: Client, fleet: Fleet, now: da
     assert "● live 2 s ago" in re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
 
 
+@pytest.mark.parametrize("url", ["/", "/services/checkout/", "/services/checkout/tune/"])
+def test_a_query_without_an_answer_is_named_where_its_figures_would_be(
+    operator: Client, fleet: Fleet, now: datetime, url: str
+) -> None:
+    problem = "latency: Prometheus gave a query up (timeout): <slow>"
+    show(now, {"checkout": healthy()}, problems=(problem,))
+
+    html = page(operator, url)
+
+    assert "Some figures are missing or partial." in html
+    assert "latency: Prometheus gave a query up (timeout): &lt;slow&gt;" in html
+
+
 def test_a_retry_storm_names_its_dependency_and_comes_first(
     operator: Client, fleet: Fleet, now: datetime
 ) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from controlplane.access.models import AuditEntry
 from controlplane.kernel.errors import Forbidden
@@ -16,7 +18,7 @@ from controlplane.slo.selectors import service_status
 from controlplane.slo.services.evaluate import evaluate, is_roll_up_due, roll_up
 from controlplane.slo.services.objectives import ensure_default_objectives, set_objective
 from controlplane.telemetry.sources.fake import FakeSource
-from controlplane.telemetry.sources.port import SourceUnavailable
+from controlplane.telemetry.sources.port import QueryRefused, SourceUnavailable
 from tests.access.actors import ADMIN, OPERATOR
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +67,46 @@ def test_each_minute_counts_good_and_all_requests(
     assert first.start == now - timedelta(minutes=1)
     assert (first.good, first.total) == (594.0, 600.0)
     assert (fast.good, fast.total) == (500.0, 594.0)
+
+
+@pytest.mark.parametrize(
+    ("scrape_interval_s", "window_s"), [(2, 60), (15, 60), (30, 120), (60, 240), (300, 1200)]
+)
+def test_minutes_are_measured_over_four_scrapes_and_keep_their_share(
+    checkout: Service,
+    prod: Environment,
+    now: datetime,
+    settings: Settings,
+    scrape_interval_s: float,
+    window_s: int,
+) -> None:
+    settings.TIDEGATE = replace(settings.TIDEGATE, scrape_interval_s=scrape_interval_s)
+    availability, _ = ensure_default_objectives(checkout, now)
+    source = fleet_source(["checkout"], total=600.0, faults=6.0)
+
+    evaluate(environment=prod, source=source, now=now + timedelta(seconds=360))
+
+    newest = availability.slices.latest("start")
+    share = 60 / window_s
+    assert newest.good == pytest.approx(594.0 * share)
+    assert newest.total == 600.0 * share
+    assert all(f"[{window_s}s]" in query for query in source.asked)
+
+
+def test_a_partial_answer_is_not_counted_and_the_minutes_stay_due(
+    checkout: Service, prod: Environment, later: datetime, now: datetime
+) -> None:
+    availability, _ = ensure_default_objectives(checkout, now)
+    source = fleet_source(["checkout"])
+    source.is_partial, source.warnings = True, ("a store did not answer",)
+
+    with pytest.raises(QueryRefused, match="partial and not used: a store did not answer"):
+        evaluate(environment=prod, source=source, now=later)
+    assert not availability.slices.exists()
+
+    source.is_partial = False
+    evaluate(environment=prod, source=source, now=later)
+    assert availability.slices.latest("start").total == 600.0
 
 
 @pytest.mark.parametrize("count", [2, 40])

@@ -8,7 +8,7 @@ from controlplane.registry.models import Dependency, Service
 from controlplane.telemetry.selectors import Freshness, read_picture, read_status
 from controlplane.telemetry.services.collect import collect_fleet, sole_collector
 from controlplane.telemetry.sources.fake import FakeSource
-from controlplane.telemetry.sources.port import QueryRefused, SourceUnavailable
+from controlplane.telemetry.sources.port import QueryFailed, QueryRefused, SourceUnavailable
 from tests.telemetry.samples import fleet_rows
 
 pytestmark = pytest.mark.django_db
@@ -108,7 +108,8 @@ def test_warnings_of_a_partial_answer_are_kept_once(now: datetime) -> None:
 
     picture = collect_fleet(environment="prod", source=source, now=now)
 
-    assert picture.problems == ("a store did not answer",)
+    assert len(picture.problems) == len(set(picture.problems))
+    assert "requests: a store did not answer" in picture.problems
 
 
 def test_a_dead_source_is_asked_once_and_its_failure_is_recorded(now: datetime) -> None:
@@ -125,6 +126,38 @@ def test_a_dead_source_is_asked_once_and_its_failure_is_recorded(now: datetime) 
     assert len(source.asked) == asked + 2
     assert status.failing_since == (now + timedelta(seconds=5)).timestamp()
     assert (status.ticks, status.failures) == (3, 2)
+
+
+def test_a_query_without_an_answer_costs_its_own_figures_only_and_is_named(now: datetime) -> None:
+    source = FakeSource(fleet_rows(["checkout"]))
+    source.failures["tidegate_client_attempts"] = QueryFailed("Prometheus answered 503: overloaded")
+
+    picture = collect_fleet(environment="prod", source=source, now=now)
+
+    assert picture.services["checkout"].attempts_per_request is None
+    assert picture.services["checkout"].rate_per_s == 10.0
+    assert picture.problems == ("client attempts: Prometheus answered 503: overloaded",)
+    assert read_status("prod").failing_since is None
+
+
+def test_the_first_query_of_a_tick_may_fail_like_any_other(now: datetime) -> None:
+    source = FakeSource(fleet_rows(["checkout"]))
+    source.failures["_count{"] = QueryFailed("Prometheus gave a query up (timeout)")
+
+    picture = collect_fleet(environment="prod", source=source, now=now)
+
+    assert picture.services["checkout"].rate_per_s is None
+    assert picture.services["checkout"].inflight == 7.0
+
+
+def test_a_source_that_answers_no_query_at_all_makes_no_picture(now: datetime) -> None:
+    source = FakeSource(fleet_rows(["checkout"]))
+    source.failure = QueryFailed("Prometheus answered 503: TSDB not ready")
+
+    with pytest.raises(SourceUnavailable, match="TSDB not ready"):
+        collect_fleet(environment="prod", source=source, now=now)
+
+    assert read_picture("prod", now).picture is None
 
 
 def test_a_source_that_dies_in_the_middle_of_a_tick_replaces_nothing(now: datetime) -> None:

@@ -53,6 +53,29 @@ def test_the_age_counts_from_the_time_the_figures_are_true_for(now: datetime) ->
     assert read.as_of == now - timedelta(seconds=15)
 
 
+def test_a_picture_from_the_future_is_not_the_present_and_the_next_one_takes_its_place(
+    now: datetime,
+) -> None:
+    collect(now)
+    an_hour_before = now - timedelta(hours=1)  # the clock was set back
+
+    read = read_picture("prod", an_hour_before)
+    assert (read.state, read.age_s) == (Freshness.STALE, 0.0)
+    assert read.reason.startswith(f"These figures are dated {now:%H:%M:%S} UTC, which is still to")
+
+    collect(an_hour_before + timedelta(seconds=5))
+    again = read_picture("prod", an_hour_before + timedelta(seconds=6))
+    assert again.state is Freshness.LIVE
+    assert again.picture is not None
+    assert again.picture.collected_at == (an_hour_before + timedelta(seconds=5)).timestamp()
+
+
+def test_two_clocks_that_differ_by_a_second_do_not_make_a_picture_old(now: datetime) -> None:
+    collect(now)
+
+    assert read_picture("prod", now - timedelta(seconds=1)).state is Freshness.LIVE
+
+
 def test_a_stale_picture_names_prometheus_when_prometheus_is_down(now: datetime) -> None:
     collect(now)
     for seconds in range(5, 40, 5):

@@ -13,8 +13,13 @@ import pytest
 from controlplane.telemetry.domain.promql import Expression, equal, select
 from controlplane.telemetry.domain.series import Grid, Sample
 from controlplane.telemetry.sources import prometheus
-from controlplane.telemetry.sources.port import QueryRefused, SourceUnavailable
-from controlplane.telemetry.sources.prometheus import BREAKER, MAX_IN_FLIGHT, PrometheusSource
+from controlplane.telemetry.sources.port import QueryFailed, QueryRefused, SourceUnavailable
+from controlplane.telemetry.sources.prometheus import (
+    BREAKER,
+    MAX_IN_FLIGHT,
+    NOT_AGAIN_S,
+    PrometheusSource,
+)
 from tests.ports import find_free_port
 from tests.telemetry.prometheus_server import http_server, reply
 from tests.waiting import HUNG_S, wait_until
@@ -115,9 +120,9 @@ def test_a_range_asks_for_the_aligned_grid() -> None:
     [
         (400, "bad_data", "parse error: unexpected end", QueryRefused),
         (422, "execution", "query processing would load too many samples", QueryRefused),
-        (503, "timeout", "query timed out in expression evaluation", SourceUnavailable),
-        (503, "unavailable", "TSDB not ready", SourceUnavailable),
-        (422, "canceled", "query was canceled", SourceUnavailable),
+        (503, "timeout", "query timed out in expression evaluation", QueryFailed),
+        (503, "unavailable", "TSDB not ready", QueryFailed),
+        (422, "canceled", "query was canceled", QueryFailed),
     ],
     ids=["bad query", "too many samples", "query timeout", "starting", "cancelled"],
 )
@@ -189,20 +194,71 @@ def test_after_repeated_failures_prometheus_is_not_asked_until_the_pause_is_over
 
     def answer(handler: BaseHTTPRequestHandler, form: str) -> None:
         asked.append(form)
-        answering({"status": "error", "errorType": "timeout", "error": "slow"}, 503)(handler, form)
+        body = {"status": "error", "errorType": "unavailable", "error": "starting"}
+        answering(body, 503)(handler, form)
 
     with http_server(answer) as url, source_of(url, clock=lambda: now_s[0]) as source:
         for at_s in range(3):
-            with pytest.raises(SourceUnavailable, match="slow"):
+            with pytest.raises(QueryFailed, match="starting"):
                 source.instant(UP, at_s)
-        with pytest.raises(SourceUnavailable, match="slow; it is not asked again yet"):
+        with pytest.raises(SourceUnavailable, match="starting; it is not asked again yet"):
             source.instant(UP, 9.0)
         assert len(asked) == 3
         now_s[0] += BREAKER.open_s
-        with pytest.raises(SourceUnavailable, match="slow"):
+        with pytest.raises(SourceUnavailable, match="starting"):
             source.instant(UP, 9.0)
 
     assert len(asked) == 4
+
+
+def test_a_heavy_query_is_left_alone_for_a_while_and_the_others_go_on() -> None:
+    now_s = [100.0]
+    heavy = select("heavy")
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler, form: str) -> None:
+        (query,) = parse_qs(form)["query"]
+        asked.append(query)
+        if query == heavy.text:
+            body = {"status": "error", "errorType": "timeout", "error": "took too long"}
+            answering(body, 503)(handler, form)
+        else:
+            answering(VECTOR)(handler, form)
+
+    with http_server(answer) as url, source_of(url, clock=lambda: now_s[0]) as source:
+        for at_s in range(10):  # as ten viewers' charts would
+            with pytest.raises(QueryFailed, match="took too long"):
+                source.instant(heavy, at_s)
+        assert asked == [heavy.text]
+        for at_s in range(5):
+            assert source.instant(UP, at_s).samples
+        now_s[0] += NOT_AGAIN_S
+        with pytest.raises(QueryFailed, match=r"took too long$"):
+            source.instant(heavy, 99.0)
+
+    assert asked.count(heavy.text) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_partial"),
+    [
+        ({}, False),
+        ({"isPartial": False}, False),
+        ({"isPartial": True}, True),  # VictoriaMetrics
+        ({"warnings": ["No StoreAPIs matched for this query"]}, True),  # Thanos
+        ({"warnings": ['PromQL warning: bucket label "le" is missing']}, False),
+        ({"infos": ["PromQL info: metric might not be a counter"]}, False),
+        ({"warnings": None}, False),
+    ],
+)
+def test_an_answer_from_which_something_was_left_out_says_so(
+    extra: dict[str, object], is_partial: bool
+) -> None:
+    with http_server(answering(VECTOR | extra)) as url, source_of(url) as source:
+        found = source.instant(UP, 1.0)
+
+    assert found.is_partial is is_partial
+    assert bool(found.warnings) is any(extra.values())
 
 
 def test_refused_queries_never_open_the_breaker() -> None:

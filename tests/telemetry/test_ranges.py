@@ -48,6 +48,26 @@ def read(
     )
 
 
+def test_charts_that_ask_the_same_question_keep_their_own_lines(
+    source: FakeSource, now: datetime
+) -> None:
+    """Nothing clears the cache in between, as in production."""
+    first = {
+        signal: last_values(read(signal, source, now, "endpoint"))
+        for signal in (Signal.P50, Signal.P95, Signal.P99)
+    }
+    asked = len(source.asked)
+    again = {
+        signal: last_values(read(signal, source, now, "endpoint"))
+        for signal in (Signal.P99, Signal.P50, Signal.P95)
+    }
+
+    assert first[Signal.P50] == {"POST /orders": 0.1}
+    assert first[Signal.P95] == {"POST /orders": 1.0}
+    assert again == first
+    assert len(source.asked) == asked, "the second look is answered by the cache"
+
+
 @pytest.mark.parametrize(
     ("signal", "by", "expected"),
     [

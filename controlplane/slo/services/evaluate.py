@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from controlplane.slo.models import BudgetSlice, Evaluation, Objective
 from controlplane.telemetry.domain.dialects import native
 from controlplane.telemetry.domain.quantiles import bound_of
 from controlplane.telemetry.domain.series import Grid, RangeAnswer, aligned_time
-from controlplane.telemetry.sources.port import SignalSource
+from controlplane.telemetry.sources.port import QueryRefused, SignalSource
 
 MINUTE_S = BudgetSlice.MINUTE_S
 CATCH_UP = timedelta(hours=6)  # after an outage, no further back than this
@@ -46,7 +47,7 @@ def evaluate(*, environment: Environment, source: SignalSource, now: datetime) -
 
     Raises:
         SourceUnavailable: no answer; the minutes stay due.
-        QueryRefused: an answer, but not to this query; the minutes stay due.
+        QueryRefused: an answer, but not to this query, or a partial one; the minutes stay due.
     """
     objectives = list(
         Objective.objects.filter(service__environment=environment).select_related("service")
@@ -135,23 +136,46 @@ def _measure(
         for objective in objectives
         if objective.threshold_ms is not None
     } or {native.BUCKET_BOUNDS_S[-1]}
+    window_s = counting_window_s(settings.TIDEGATE.scrape_interval_s)
     total, faults, fast = (
-        source.range(query, grid)
-        for query in native.increase_queries(environment, MINUTE_S, bounds_s)
+        _whole(source.range(query, grid))
+        for query in native.increase_queries(environment, window_s, bounds_s)
     )
+    share = MINUTE_S / window_s
     by_bound: dict[float, Counted] = {}
     for trace in fast.traces:
         counted = by_bound.setdefault(bound_of(trace.labels.get(native.LE, "inf")), {})
         service = trace.labels.get(native.SERVICE, "")
         for at_s, value in trace.points:
             key = (service, round(at_s))
-            counted[key] = counted.get(key, 0.0) + value
-    return _Measured(_by_service(total), _by_service(faults), by_bound)
+            counted[key] = counted.get(key, 0.0) + value * share
+    return _Measured(_by_service(total, share), _by_service(faults, share), by_bound)
 
 
-def _by_service(answer: RangeAnswer) -> Counted:
+def counting_window_s(scrape_interval_s: float) -> int:
+    """Over how many seconds the requests of one minute are measured: whole minutes, at least one.
+
+    Four scrapes, as of rates on pages: `increase` needs two samples in its window, and one scrape
+    may be missed. A minute's count is then its share of that window, so that requests move by a
+    few minutes between slices, and none is counted twice or not at all.
+    """
+    return MINUTE_S * max(1, math.ceil(4 * scrape_interval_s / MINUTE_S))
+
+
+def _whole(answer: RangeAnswer) -> RangeAnswer:
+    """Return the answer, unless the source left something out of it.
+
+    Raises:
+        QueryRefused: it did; what is missing would look like requests that nobody made.
+    """
+    if answer.is_partial:
+        raise QueryRefused("The counts are partial and not used: " + " ".join(answer.warnings))
+    return answer
+
+
+def _by_service(answer: RangeAnswer, share: float) -> Counted:
     return {
-        (trace.labels.get(native.SERVICE, ""), round(at_s)): value
+        (trace.labels.get(native.SERVICE, ""), round(at_s)): value * share
         for trace in answer.traces
         for at_s, value in trace.points
     }

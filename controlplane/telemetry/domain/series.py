@@ -33,18 +33,20 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class InstantAnswer:
-    """What a source said about one time; `warnings` tell when the answer is partial."""
+    """What a source said about one time; `is_partial` when it left out what it could not reach."""
 
     samples: tuple[Sample, ...]
     warnings: tuple[str, ...] = ()
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RangeAnswer:
-    """What a source said about a range; `warnings` tell when the answer is partial."""
+    """What a source said about a range; `is_partial` when it left out what it could not reach."""
 
     traces: tuple[Trace, ...]
     warnings: tuple[str, ...] = ()
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,12 @@ from controlplane.telemetry.selectors import picture_key, read_status, status_ke
 from controlplane.telemetry.services.fleet import read_fleet
 from controlplane.telemetry.services.history import history_grid, kept_histories, read_histories
 from controlplane.telemetry.sources import shared_cache
-from controlplane.telemetry.sources.port import QueryRefused, SignalSource, SourceUnavailable
+from controlplane.telemetry.sources.port import (
+    QueryFailed,
+    QueryRefused,
+    SignalSource,
+    SourceUnavailable,
+)
 
 IN_FLIGHT = 4
 KEEP_S = 7 * 86400  # an old picture, marked stale, is worth more than none
@@ -38,8 +43,9 @@ LOCK_S = 20
 def collect_fleet(*, environment: str, source: SignalSource, now: datetime) -> FleetPicture:
     """Read the fleet as of `now` and put its picture into the shared cache.
 
-    A query that is refused leaves its figures missing and is named in `problems`; when the
-    source does not answer at all, the last picture stays and the failure is recorded beside it.
+    A query that is refused, or gets no answer, leaves its figures missing and is named in
+    `problems`; when the source does not answer at all, the last picture stays and the failure is
+    recorded beside it.
 
     Raises:
         SourceUnavailable: no answer; nothing is replaced.
@@ -129,12 +135,19 @@ def _take(environment: str, counted: _Counted, now: datetime) -> FleetPicture:
 def _ask_all(
     counted: _Counted, queries: Mapping[Reading, Expression], at_s: float
 ) -> tuple[dict[Reading, tuple[Sample, ...]], tuple[str, ...]]:
-    """Every answer; the first query goes alone, so that a dead source costs one time-out."""
+    """Every answer, and why others are missing.
+
+    The first query goes alone, so that a dead source costs one time-out. A query that is refused
+    or gets no answer costs its own figures: the rest of the fleet is worth more than a whole
+    picture.
+
+    Raises:
+        SourceUnavailable: the source does not answer, or answers no query at all.
+    """
     first, *rest = queries
-    answers: dict[Reading, tuple[Sample, ...]] = {}
-    problems: list[str] = []
+    asked = _Asked()
     counted.queries += 1
-    _keep(first, lambda: counted.source.instant(queries[first], at_s), answers, problems)
+    asked.keep(first, lambda: counted.source.instant(queries[first], at_s))
     counted.queries += len(rest)
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="collect") as threads:
         futures: dict[Reading, Future[InstantAnswer]] = {
@@ -143,26 +156,45 @@ def _ask_all(
         }
         try:
             for reading, future in futures.items():
-                _keep(reading, future.result, answers, problems)
+                asked.keep(reading, future.result)
         except SourceUnavailable:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
-    return answers, tuple(problems)
+    if not asked.answers and asked.failure is not None:
+        raise asked.failure
+    return asked.answers, tuple(asked.problems)
 
 
-def _keep(
-    reading: Reading,
-    ask: Callable[[], InstantAnswer],
-    answers: dict[Reading, tuple[Sample, ...]],
-    problems: list[str],
-) -> None:
-    try:
-        answer = ask()
-    except QueryRefused as refusal:
-        problems.append(reading.value + ": " + refusal.message)
-        return
-    answers[reading] = answer.samples
-    problems.extend(answer.warnings)
+class _Asked:
+    """What became of the queries of one tick so far."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Reading, tuple[Sample, ...]] = {}
+        self.problems: list[str] = []
+        self.failure: QueryFailed | None = None
+
+    def keep(self, reading: Reading, ask: Callable[[], InstantAnswer]) -> None:
+        """Note one answer, or why there is none.
+
+        Raises:
+            SourceUnavailable: the source does not answer, whatever it is asked.
+        """
+        try:
+            answer = ask()
+        except QueryFailed as failure:
+            self.failure = self.failure or failure
+            self.problems.append(_named(reading, failure.message))
+            return
+        except QueryRefused as refusal:
+            self.problems.append(_named(reading, refusal.message))
+            return
+        self.answers[reading] = answer.samples
+        self.problems.extend(_named(reading, note) for note in answer.warnings)
+
+
+def _named(reading: Reading, problem: str) -> str:
+    """ "attempt latency: Prometheus gave a query up (timeout)"."""
+    return reading.value.replace("_", " ") + ": " + problem
 
 
 def _previous(environment: str) -> FleetPicture | None:

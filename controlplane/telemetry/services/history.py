@@ -11,7 +11,7 @@ from controlplane.telemetry.domain.assemble import Histories
 from controlplane.telemetry.domain.dialects import native
 from controlplane.telemetry.domain.picture import FleetPicture, History
 from controlplane.telemetry.domain.series import Grid, RangeAnswer, on_grid, ratio
-from controlplane.telemetry.sources.port import QueryRefused, SignalSource
+from controlplane.telemetry.sources.port import QueryFailed, QueryRefused, SignalSource
 
 STEP_S = 30
 POINTS = 40
@@ -36,17 +36,17 @@ def kept_histories(previous: FleetPicture | None, grid: Grid) -> Histories | Non
 def read_histories(
     source: SignalSource, environment: str, grid: Grid, *, window_s: int
 ) -> tuple[Histories, tuple[str, ...]]:
-    """Ask for both histories of all services; empty, with the reason, when refused.
+    """Ask for both histories of all services; empty, with the reason, without an answer to one.
 
     Raises:
-        SourceUnavailable: no answer.
+        SourceUnavailable: the source does not answer.
     """
     total_query, error_query = native.history_queries(environment, max(window_s, STEP_S))
     try:
         total = source.range(total_query, grid)
         errors = source.range(error_query, grid)
-    except QueryRefused as refusal:
-        return Histories(), ("history: " + refusal.message,)
+    except (QueryRefused, QueryFailed) as problem:
+        return Histories(), ("history: " + problem.message,)
     rates = _by_service(total, grid)
     faults = _by_service(errors, grid)
     nothing: History = (None,) * len(grid.times)
@@ -61,7 +61,7 @@ def read_histories(
                 for name, line in rates.items()
             },
         ),
-        (*total.warnings, *errors.warnings),
+        tuple("history: " + note for note in (*total.warnings, *errors.warnings)),
     )
 
 

@@ -105,7 +105,7 @@ def read_range(
     if signal is Signal.ATTEMPTS_RECEIVED:
         edges = read_fleet(environment).callers_of(service)
     scope = Scope(environment, service, _window_s(grid), breakdown, dependency, edges)
-    found = _read(chart_of(signal, scope), grid, source)
+    found = _read(signal.value, scope, chart_of(signal, scope), grid, source)
     kept = found.kept
     return RangeRead(
         signal=signal,
@@ -135,7 +135,7 @@ def read_breaker_timeline(
     # At least two scrapes, so that every step holds a sample.
     window_s = max(grid.step_s, round(2 * settings.TIDEGATE.scrape_interval_s), 1)
     scope = Scope(environment, service, window_s, None, dependency)
-    found = _read(timeline_chart(scope), grid, source)
+    found = _read("breakers", scope, timeline_chart(scope), grid, source)
     kept = found.kept
     return TimelineRead(
         rows=timelines(kept.series) if kept else (),
@@ -146,8 +146,10 @@ def read_breaker_timeline(
     )
 
 
-def _read(chart: Chart, grid: Grid, source: SignalSource | None) -> _Outcome:
-    key = _key(chart, grid)
+def _read(
+    drawn_as: str, scope: Scope, chart: Chart, grid: Grid, source: SignalSource | None
+) -> _Outcome:
+    key = _key(drawn_as, scope, chart, grid)
     flight: Hashable = (key, grid.end_s)
     return _flights.do(flight, lambda: _fetch(key, chart, grid, source or signal_source()))
 
@@ -222,11 +224,16 @@ def _decoded(body: bytes) -> _Kept | None:
         return None
 
 
-def _key(chart: Chart, grid: Grid) -> str:
-    """One place per question, whatever its time: an old answer is kept until there is a new one."""
+def _key(drawn_as: str, scope: Scope, chart: Chart, grid: Grid) -> str:
+    """One place per chart, whatever its time: an old answer is kept until there is a new one.
+
+    What is stored are the lines, not the answers of the source: p50, p95 and p99 of an endpoint
+    ask the same question and draw something else. So the key has all that the lines depend on.
+    """
     span_s = grid.end_s - grid.start_s
-    parts = [*(query.text for query in chart.queries), str(span_s), str(grid.step_s)]
-    return "telemetry:range:v1:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    parts = [drawn_as, repr(scope), *(query.text for query in chart.queries)]
+    parts += [str(span_s), str(grid.step_s)]
+    return "telemetry:range:v2:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _grid(range_s: int, now: datetime) -> Grid:

@@ -30,6 +30,7 @@ class FakeSource:
     ) -> None:
         self.rows: dict[str, Rows] = dict(rows or {})
         self.warnings = warnings
+        self.is_partial = False
         self.failure: TidegateError | None = None
         self.failures: dict[str, TidegateError] = {}
         self.asked: list[str] = []
@@ -43,7 +44,7 @@ class FakeSource:
             for labels, value in self._fitting(query)
             if (now := self._value_at(at_s, value)) is not None
         )
-        return InstantAnswer(samples, self.warnings)
+        return InstantAnswer(samples, self.warnings, self.is_partial)
 
     def range(self, query: Expression, grid: Grid) -> RangeAnswer:
         """Answer with the rows that fit, at every time of the grid."""
@@ -58,7 +59,7 @@ class FakeSource:
             )
             for labels, value in self._fitting(query)
         )
-        return RangeAnswer(traces, self.warnings)
+        return RangeAnswer(traces, self.warnings, self.is_partial)
 
     def _fitting(self, query: Expression) -> Rows:
         with self._lock:

@@ -24,6 +24,13 @@ class QueryRefused(TidegateError):
     title = "The source refused a query"
 
 
+class QueryFailed(SourceUnavailable):
+    """This query got no answer, such as one that takes too long; others may still work."""
+
+    code = "query-failed"
+    title = "The source did not answer a query"
+
+
 class SignalSource(Protocol):
     """Answers PromQL for one time, or for evenly spaced times. Safe to use from many threads."""
 
@@ -34,6 +41,7 @@ class SignalSource(Protocol):
 
         Raises:
             SourceUnavailable: no answer; the sentence says what happened.
+            QueryFailed: no answer to this query, which says nothing of others.
             QueryRefused: an answer, but not to this query.
         """
         ...
@@ -43,6 +51,7 @@ class SignalSource(Protocol):
 
         Raises:
             SourceUnavailable: no answer; the sentence says what happened.
+            QueryFailed: no answer to this query, which says nothing of others.
             QueryRefused: an answer, but not to this query.
         """
         ...

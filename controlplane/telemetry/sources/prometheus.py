@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ from urllib3.util.retry import Retry
 from controlplane.kernel.clock import monotonic_s
 from controlplane.telemetry.domain.promql import Expression
 from controlplane.telemetry.domain.series import Grid, InstantAnswer, RangeAnswer, Sample, Trace
-from controlplane.telemetry.sources.port import QueryRefused, SourceUnavailable
+from controlplane.telemetry.sources.port import QueryFailed, QueryRefused, SourceUnavailable
+from controlplane.telemetry.sources.recent_failures import RecentFailures
 from controlplane.telemetry.sources.single_flight import SingleFlight
 from tidegate.breaker import Breaker
 from tidegate.clock import Clock
@@ -45,6 +47,24 @@ BREAKER = BreakerPolicy(
 )
 
 Answer = TypeVar("Answer")
+
+
+# What Prometheus answers to a query that takes too long: it is well itself.
+TOO_MUCH = frozenset({"timeout", "canceled"})
+NOT_AGAIN_S = 15.0
+"""A query that takes too long is not asked again for so long: three ticks of the collector.
+
+So that one heavy query, which viewers repeat, is one failure and not the source's death.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What stands in an answer."""
+
+    data: dict[str, Any]
+    warnings: tuple[str, ...]
+    is_partial: bool
 
 
 class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library has no types
@@ -88,14 +108,18 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
         self._clock = clock
         self._breaker = Breaker(breaker, clock)
         self._last_failure = "Prometheus fails"
+        self._failed = RecentFailures(NOT_AGAIN_S, clock)
         self._turns = BoundedSemaphore(MAX_IN_FLIGHT)
-        self._flights: SingleFlight[tuple[dict[str, Any], tuple[str, ...]]] = SingleFlight()
+        self._flights: SingleFlight[_Body] = SingleFlight()
 
     def instant(self, query: Expression, at_s: float) -> InstantAnswer:
         """Evaluate `query` at one time; see `SignalSource.instant`."""
         form = {"query": query.text, "time": _number(at_s)}
-        data, warnings = self._shared("/api/v1/query", form)
-        return _read(data, lambda result: InstantAnswer(_samples(result), warnings))
+        body = self._shared("/api/v1/query", form)
+        return _read(
+            body.data,
+            lambda result: InstantAnswer(_samples(result), body.warnings, body.is_partial),
+        )
 
     def range(self, query: Expression, grid: Grid) -> RangeAnswer:
         """Evaluate `query` over a grid; see `SignalSource.range`."""
@@ -105,14 +129,18 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
             "end": str(grid.end_s),
             "step": str(grid.step_s),
         }
-        data, warnings = self._shared("/api/v1/query_range", form)
-        return _read(data, lambda result: RangeAnswer(_traces(result), warnings))
+        body = self._shared("/api/v1/query_range", form)
+        return _read(
+            body.data, lambda result: RangeAnswer(_traces(result), body.warnings, body.is_partial)
+        )
 
-    def _shared(self, path: str, form: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def _shared(self, path: str, form: dict[str, str]) -> _Body:
         key = (path, *sorted(form.items()))
         return self._flights.do(key, lambda: self._guarded(path, form))
 
-    def _guarded(self, path: str, form: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def _guarded(self, path: str, form: dict[str, str]) -> _Body:
+        question = path + "\n" + form["query"]
+        self._failed.check(question)
         if not self._turns.acquire(timeout=WAIT_FOR_TURN_S):
             raise SourceUnavailable(
                 "Tidegate already has " + str(MAX_IN_FLIGHT) + " queries waiting for Prometheus"
@@ -127,7 +155,14 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
             started_s = self._clock()
             try:
                 answer = self._post(path, form)
+            except _TooMuch as error:
+                # It answered, and said that this query is too much for it.
+                self._breaker.record(True, 0.0, permit)
+                self._failed.note(question, error.message)
+                raise
             except SourceUnavailable as error:
+                if isinstance(error, _Hung):
+                    self._failed.note(question, error.message)
                 self._last_failure = error.message
                 self._breaker.record(False, self._clock() - started_s, permit)
                 raise
@@ -143,7 +178,7 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
         finally:
             self._turns.release()
 
-    def _post(self, path: str, form: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def _post(self, path: str, form: dict[str, str]) -> _Body:
         # Prometheus gives up before we do, and then says why.
         form = form | {"timeout": str(round(self._read_s * 0.8 * 1000)) + "ms"}
         try:
@@ -155,33 +190,52 @@ class PrometheusSource(PrometheusConnect):  # type: ignore[misc]  # the library 
                 timeout=self._timeout,
                 allow_redirects=False,
             )
+        except requests.ReadTimeout as error:
+            raise _Hung(
+                "Prometheus accepted a query and did not answer within "
+                + _number(self._read_s)
+                + " s"
+            ) from error
         except requests.Timeout as error:
-            raise SourceUnavailable(self._timeout_sentence(error)) from error
+            raise SourceUnavailable(
+                "Prometheus at " + self._shown + " does not accept connections"
+            ) from error
         except requests.RequestException as error:
             raise SourceUnavailable(
                 "Prometheus at " + self._shown + " cannot be reached: " + _cause(error)
             ) from error
         return _unwrap(response)
 
-    def _timeout_sentence(self, error: requests.Timeout) -> str:
-        if isinstance(error, requests.ConnectTimeout):
-            return "Prometheus at " + self._shown + " does not accept connections"
-        return (
-            "Prometheus accepted a query and did not answer within " + _number(self._read_s) + " s"
-        )
+
+class _TooMuch(QueryFailed):
+    """The source said that this query takes too long."""
 
 
-def _unwrap(response: requests.Response) -> tuple[dict[str, Any], tuple[str, ...]]:
+class _Hung(QueryFailed):
+    """The source took this query and said nothing."""
+
+
+def _unwrap(response: requests.Response) -> _Body:
     body = _json_object(response)
     status = response.status_code
     if status == 200 and body.get("status") == "success" and isinstance(body.get("data"), dict):
-        notes = [*body.get("warnings", []), *body.get("infos", [])]
-        return body["data"], tuple(str(note) for note in notes)
+        warnings = tuple(str(note) for note in body.get("warnings") or ())
+        is_partial = body.get("isPartial") is True  # VictoriaMetrics
+        notes = ("The answer is partial: a part of the store did not answer.",) * is_partial
+        infos = tuple(str(note) for note in body.get("infos") or ())
+        return _Body(
+            body["data"],
+            (*notes, *warnings, *infos),
+            # Thanos and Mimir name what they left out in a warning; PromQL's own begin so.
+            is_partial or any(not note.startswith("PromQL ") for note in warnings),
+        )
     kind = str(body.get("errorType", ""))
     words = str(body.get("error") or response.text[:300]).strip() or "no explanation"
-    if status in (400, 404, 405, 422) and kind not in ("timeout", "canceled", "unavailable"):
+    if kind in TOO_MUCH:
+        raise _TooMuch("Prometheus gave a query up (" + kind + "): " + words)
+    if status in (400, 404, 405, 422) and kind != "unavailable":
         raise QueryRefused("Prometheus refused a query (" + (kind or str(status)) + "): " + words)
-    raise SourceUnavailable("Prometheus answered " + str(status) + ": " + words)
+    raise QueryFailed("Prometheus answered " + str(status) + ": " + words)
 
 
 def _json_object(response: requests.Response) -> dict[str, Any]:
