@@ -14,11 +14,16 @@ Points = Sequence[tuple[float, float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its name, token of its colour, and points in unix seconds."""
+    """One line: its name, token of its colour, and points in unix seconds.
+
+    `capped` tells, point by point, that the true value is at least the one drawn; empty when no
+    point is.
+    """
 
     name: str
     token: str
     points: Points
+    capped: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def _top(lines: Sequence[Line], references: Sequence[Reference], least_top: floa
 
 
 def _trace(line: Line, number_format: str) -> dict[str, Any]:
-    return {
+    trace = {
         "type": "scatter",
         "mode": "lines",
         "name": line.name,
@@ -83,6 +88,12 @@ def _trace(line: Line, number_format: str) -> dict[str, Any]:
         "line": {"color": colour(line.token), "width": 1.8},
         "hovertemplate": f"%{{y:{number_format}}} %{{fullData.name}}<extra></extra>",
     }
+    if any(line.capped):
+        trace["customdata"] = ["≥ " if capped else "" for capped in line.capped]
+        trace["hovertemplate"] = (
+            f"%{{customdata}}%{{y:{number_format}}} %{{fullData.name}}<extra></extra>"
+        )
+    return trace
 
 
 def _marker_trace(markers: Sequence[Marker]) -> list[dict[str, Any]]:

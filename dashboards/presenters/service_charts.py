@@ -22,7 +22,7 @@ from dashboards.charts.timeseries import Line, Marker, Points, Reference, timese
 from dashboards.presenters.change_words import change_words
 from dashboards.presenters.ranges import RangeChoice, current_range, range_choices
 from dashboards.presenters.values import changed_fields
-from dashboards.templatetags.figures import latency, per_s, percent, percent_exact, times
+from dashboards.templatetags.figures import MISSING, latency, per_s, percent, percent_exact, times
 
 STATUS_TOKENS = {"2xx": "ok", "3xx": "muted", "4xx": "warn", "5xx": "crit"}
 QUANTILE_TOKENS = {"p50": "ok", "p95": "warn", "p99": "crit"}
@@ -101,7 +101,11 @@ class _Ask:
 
     def of_endpoint(self, signal: Signal, name: str) -> tuple[RangeRead, list[Series]]:
         read = self.read(signal, Breakdown.ENDPOINT)
-        found = [Series(name, each.points) for each in read.series if each.name == self.endpoint]
+        found = [
+            Series(name, each.points, each.capped)
+            for each in read.series
+            if each.name == self.endpoint
+        ]
         return read, found
 
 
@@ -218,10 +222,13 @@ def _duration(ask: _Ask, reads: list[RangeRead]) -> ChartCard:
         read = ask.read(Signal.LATENCY)
         reads.append(read)
         found = list(read.series)
-    lines = [Line(s.name, QUANTILE_TOKENS.get(s.name, "info"), s.points) for s in found]
+    lines = [
+        Line(each.name, QUANTILE_TOKENS.get(each.name, "info"), each.points, each.capped)
+        for each in found
+    ]
     in_ms = [dataclasses.replace(line, points=_in_ms(line.points)) for line in lines]
-    now_by_name = {line.name: _last([line]) for line in lines}
-    headline = f"p95 {latency(now_by_name.get('p95'))} · p99 {latency(now_by_name.get('p99'))}"
+    now_by_name = {line.name: _last_latency(line) for line in lines}
+    headline = f"p95 {now_by_name.get('p95', MISSING)} · p99 {now_by_name.get('p99', MISSING)}"
     look = _Look(
         key="duration",
         title="Duration",
@@ -292,6 +299,15 @@ def _availability_target(ask: _Ask) -> float | None:
 
 def _in_ms(points: Points) -> Points:
     return tuple((at, None if value is None else value * 1000) for at, value in points)
+
+
+def _last_latency(line: Line) -> str:
+    """The last value in words: "840 ms", or "≥ 10 s" where the last bucket ends."""
+    capped = line.capped or (False,) * len(line.points)
+    for (_, value), is_capped in zip(reversed(line.points), reversed(capped), strict=True):
+        if value is not None:
+            return f"≥ {latency(value)}" if is_capped else latency(value)
+    return MISSING
 
 
 def _last(lines: Sequence[Line]) -> float | None:

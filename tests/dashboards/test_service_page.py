@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -12,10 +13,12 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.delivery.models import InstanceReport
 from controlplane.policies.services import publish_version
 from controlplane.registry.models import Instance, Service
+from controlplane.slo.domain.objective import Kind
+from controlplane.slo.services.objectives import set_objective
 from controlplane.telemetry.domain.picture import TenantSignals
 from controlplane.telemetry.sources.fake import FakeSource
 from controlplane.telemetry.sources.port import SourceUnavailable
-from tests.access.actors import OPERATOR
+from tests.access.actors import ADMIN, OPERATOR
 from tests.dashboards.pictures import calls, healthy, show, storm
 from tests.policies.builders import newest, open_on, publish_on
 
@@ -153,6 +156,26 @@ def test_an_unknown_range_or_endpoint_falls_back(operator: Client, fleet: Fleet)
     assert "endpoint=DELETE" not in html
 
 
+@pytest.mark.parametrize("query", ["", "?endpoint=POST+/orders"])
+def test_what_lies_beyond_the_last_bucket_is_at_least_its_bound_in_charts_too(
+    operator: Client, fleet: Fleet, source: FakeSource, query: str
+) -> None:
+    route = {"service": "checkout", "http_request_method": "POST", "http_route": "/orders"}
+    source.rows["http_server_request_duration_seconds_bucket"] = [
+        (route | {"le": "0.1"}, 9.0),
+        (route | {"le": "10.0"}, 9.6),
+        (route | {"le": "+Inf"}, 10.0),
+    ]
+
+    html = region(operator, "charts", query)
+
+    assert "p99 ≥ 10 s" in words(html)
+    figure: Any = charts_of(html)["duration"]
+    (p99,) = [each for each in figure["data"] if each["name"] == "p99"]
+    assert set(p99["customdata"]) == {"≥ "}
+    assert p99["hovertemplate"].startswith("%{customdata}%{y:")
+
+
 def test_an_endpoint_can_be_charted_alone(operator: Client, fleet: Fleet) -> None:
     html = region(operator, "charts", "?endpoint=POST+/orders")
 
@@ -196,6 +219,43 @@ def test_a_hot_tenant_is_named_with_its_limit(
 
     assert re.search(r"acme ◆ hot .*60% .*2\.0 /s .*9\.0%", text)
     assert re.search(r"globex .*20% none", text)
+
+
+@pytest.mark.parametrize(
+    ("acme", "globex", "hot"),
+    [
+        ((6.0, 0.0), (2.0, 0.0), None),  # large, and within its limit
+        ((6.0, 0.01), (2.0, 0.0), None),  # half a percent of all requests singles nobody out
+        ((6.0, 0.09), (2.0, 0.5), "globex"),  # the smaller one is refused more
+        ((6.0, 0.09), (2.0, 0.0), "acme"),
+    ],
+)
+def test_a_tenant_is_hot_by_its_share_of_what_is_refused(
+    operator: Client,
+    fleet: Fleet,
+    now: datetime,
+    acme: tuple[float, float],
+    globex: tuple[float, float],
+    hot: str | None,
+) -> None:
+    tenants = {"acme": TenantSignals(*acme), "globex": TenantSignals(*globex)}
+    show(now, {"checkout": healthy(rate_per_s=10.0, tenants=tenants)})
+
+    text = words(region(operator, "tenants"))
+
+    assert re.findall(r"(\w+) ◆ hot", text) == ([] if hot is None else [hot])
+
+
+def test_an_objective_says_its_own_window(operator: Client, fleet: Fleet, now: datetime) -> None:
+    set_objective(
+        actor=ADMIN, service=fleet["checkout"], kind=Kind.AVAILABILITY, target=0.995,
+        window_days=7, now=now,
+    )  # fmt: skip
+
+    text = words(region(operator, "objectives"))
+
+    assert "over nothing yet of 7 days" in text
+    assert "30 days" not in text
 
 
 def test_an_instance_that_rejected_its_policy_comes_first_with_the_reason(
