@@ -12,11 +12,12 @@ from controlplane.policies.selectors.summary import PolicySummary, list_policy_s
 from controlplane.registry.selectors import get_environment, list_service_headings
 from controlplane.slo.selectors import service_status
 from controlplane.telemetry.domain.health import Health, judge
-from controlplane.telemetry.domain.picture import ServiceSignals
+from controlplane.telemetry.domain.picture import FleetPicture, ServiceSignals
 from controlplane.telemetry.domain.quantiles import Quantile
 from controlplane.telemetry.selectors import PictureRead, read_picture
 from dashboards.charts.geometry import Bar, bar, spark_path
 from dashboards.presenters import tones
+from dashboards.presenters.burns import burn_of
 from dashboards.presenters.fleet_summary import Sources, Summary, summarize
 from dashboards.presenters.freshness import Freshness, freshness_of
 from dashboards.presenters.states import (
@@ -202,8 +203,13 @@ def _health(slug: str, sources: Sources) -> Health:
         None if sources.picture is None else sources.picture.services.get(slug),
         is_stale=sources.is_stale,
         shed_level=0 if policy is None else policy.shed_level,
-        burn_rate=None if status is None else status.worst_burn,
+        burn=burn_of(status, _fresh(sources), slug),
     )
+
+
+def _fresh(sources: Sources) -> FleetPicture | None:
+    """The picture, unless it is too old to say that anything has stopped."""
+    return None if sources.is_stale else sources.picture
 
 
 def _row(entry: _Entry, sources: Sources) -> Row:

@@ -9,14 +9,14 @@ from datetime import datetime
 from controlplane.policies.selectors import OverrideRow
 from controlplane.policies.selectors.summary import PolicySummary
 from controlplane.slo.selectors import SloStatus
-from controlplane.telemetry.domain.health import Health, State
+from controlplane.telemetry.domain.health import IDLE_RATE_PER_S, Health, State
 from controlplane.telemetry.domain.picture import FleetPicture, ServiceSignals
 from controlplane.telemetry.domain.signals import BreakerState, worst_state
 from dashboards.presenters import tones
 
 UNKNOWN = (State.STALE, State.NO_DATA, State.IDLE)
 BURNING = (State.BURNING, State.RETRY_STORM)
-DEGRADED = (State.BREAKER_OPEN, State.SHEDDING, State.DEGRADED)
+DEGRADED = (State.BREAKER_OPEN, State.SHEDDING, State.DEGRADED, State.RECOVERING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Summary:
     breakers_open: int
     breakers: int
     attempts: float | None
+    attempts_pair: str
     attempts_tone: str
     shed_ratio: float | None
     overrides: int
@@ -62,7 +63,7 @@ def summarize(healths: Iterable[Health], sources: Sources) -> Summary:
         for overrides in sources.overrides.values()
         for each in overrides
     ]
-    attempts = _fleet_attempts(signals)
+    attempts, pair = _worst_pair(sources.picture)
     return Summary(
         burning=sum(state in BURNING for state in states),
         degraded=sum(state in DEGRADED for state in states),
@@ -72,6 +73,7 @@ def summarize(healths: Iterable[Health], sources: Sources) -> Summary:
         breakers_open=sum(s in (BreakerState.OPEN, BreakerState.FORCED_OPEN) for s in breakers),
         breakers=len(breakers),
         attempts=attempts,
+        attempts_pair=pair,
         attempts_tone=tones.attempts_tone(attempts),
         shed_ratio=_weighted_shed(signals),
         overrides=len(ends),
@@ -95,11 +97,16 @@ def _total(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def _fleet_attempts(signals: Sequence[ServiceSignals]) -> float | None:
-    calls = [d for each in signals for d in each.dependencies.values() if d.rate_per_s]
-    requests = sum(d.rate_per_s or 0 for d in calls if d.attempts_per_s is not None)
-    attempts = sum(d.attempts_per_s or 0 for d in calls if d.attempts_per_s is not None)
-    return attempts / requests if requests else None
+def _worst_pair(picture: FleetPicture | None) -> tuple[float | None, str]:
+    """The most attempts per request between two services, and which: a mean hides a storm."""
+    pairs = [
+        (dependency.attempts_per_request, f"{service} → {name}")
+        for service, signals in (picture.services.items() if picture else ())
+        for name, dependency in signals.dependencies.items()
+        if dependency.attempts_per_request is not None
+        and (dependency.rate_per_s or 0) >= IDLE_RATE_PER_S
+    ]
+    return max(pairs, default=(None, ""))
 
 
 def _weighted_shed(signals: Sequence[ServiceSignals]) -> float | None:

@@ -13,15 +13,14 @@ from typing import Any
 
 from controlplane.policies.selectors import effective_policy
 from controlplane.registry.selectors import get_service
-from controlplane.telemetry.domain.picture import ServiceSignals, TenantSignals
+from controlplane.telemetry.domain.health import hot_tenant
+from controlplane.telemetry.domain.picture import ServiceSignals
 from controlplane.telemetry.selectors import read_picture
 from dashboards.charts.geometry import Bar, bar
 from dashboards.presenters import tones
 from dashboards.presenters.freshness import Freshness, freshness_of
 from dashboards.presenters.service import signals_of
 
-HOT_TENANT_SHARE = 0.5  # of what tenants are refused: such a one is drawn as a warning
-HOT_REFUSED_SHARE = 0.01  # of the service's requests: fewer refusals single nobody out
 REASONS = {
     "rate": "rate limit",
     "tenant_rate": "tenant limit",
@@ -144,8 +143,7 @@ def present_tenants(*, environment: str, service_slug: str, now: datetime) -> Te
     tenants: Mapping[str, Any] = effective_policy(service, now).policy["inbound"]["tenants"]
     named = tenants.get("named") or {}
     names = set(signals.tenants) | set(named)
-    refused_per_s = {name: _refused_per_s(seen) for name, seen in signals.tenants.items()}
-    hot = _hot(refused_per_s, signals.rate_per_s)
+    hot = hot_tenant(signals)
     rows = [_tenant(name, tenants, signals, is_hot=name == hot) for name in names]
     rows.sort(key=lambda row: (-(row.rate_per_s or 0), row.name))
     return Tenants(
@@ -210,23 +208,6 @@ def _limit(
         tone=tone,
         section=section,
     )
-
-
-def _refused_per_s(seen: TenantSignals) -> float:
-    return (seen.rate_per_s or 0.0) * (seen.limited_ratio or 0.0)
-
-
-def _hot(refused_per_s: Mapping[str, float], rate_per_s: float | None) -> str | None:
-    """The tenant that has most of what is refused, when that is enough to single anybody out.
-
-    A large tenant within its limit is nobody's trouble, however large its share of requests is.
-    """
-    total_per_s = sum(refused_per_s.values())
-    if not rate_per_s or total_per_s < HOT_REFUSED_SHARE * rate_per_s:
-        return None
-    name = max(refused_per_s, key=lambda each: refused_per_s[each])
-    is_most = refused_per_s[name] >= HOT_TENANT_SHARE * total_per_s
-    return name if is_most and name != "other" else None
 
 
 def _tenant(

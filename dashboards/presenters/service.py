@@ -17,6 +17,7 @@ from controlplane.telemetry.domain.health import judge
 from controlplane.telemetry.domain.picture import EndpointSignals, ServiceSignals
 from controlplane.telemetry.selectors import PictureRead, read_picture
 from dashboards.presenters import tones
+from dashboards.presenters.burns import burn_of
 from dashboards.presenters.freshness import Freshness, freshness_of
 from dashboards.presenters.states import StatePill, other_pills, state_pill
 
@@ -106,7 +107,7 @@ def present_header(
         signals,
         is_stale=read.picture is not None and read.state != "live",
         shed_level=level,
-        burn_rate=None if status is None else status.worst_burn,
+        burn=burn_of(status, read.picture if read.state == "live" else None, service_slug),
     )
     overrides = list_overrides_in_force(environment, service_slug, now=now)
     return ServiceHeader(

@@ -16,6 +16,7 @@ _LOOK: Mapping[State, tuple[str, str, str]] = {
     State.BREAKER_OPEN: ("warn", "◆", "breaker open"),
     State.SHEDDING: ("shed", "▽", "shedding"),
     State.DEGRADED: ("warn", "◆", "degraded"),
+    State.RECOVERING: ("warn", "◆", "recovering"),
     State.STALE: ("quiet", "◌", "stale"),
     State.NO_DATA: ("quiet", "◌", "no data"),
     State.IDLE: ("quiet", "○", "idle"),
@@ -63,6 +64,7 @@ def state_pill(condition: Condition) -> StatePill:
         State.BREAKER_OPEN: f"{word}: {condition.subject}",
         State.SHEDDING: f"{word} {condition.subject}",
         State.DEGRADED: f"{word}: {condition.subject}" if condition.subject else word,
+        State.RECOVERING: f"{word}, errors stopped {condition.subject}".rstrip(),
         State.RETRY_STORM: f"{word} → {condition.subject}" if condition.subject else word,
     }.get(condition.state, word)
     return StatePill(tone=tone, shape=shape, text=text + factor)

@@ -21,6 +21,7 @@ from controlplane.slo.selectors import service_status
 from controlplane.telemetry.domain.health import DEGRADED_FAILURE_RATIO, judge
 from controlplane.telemetry.domain.picture import ServiceSignals
 from controlplane.telemetry.selectors import read_picture
+from dashboards.presenters.burns import burn_of
 from dashboards.presenters.controls import Control, control_of, leaf_for
 from dashboards.presenters.envoys import Envoys, find_envoys
 from dashboards.presenters.freshness import Freshness, freshness_of
@@ -116,7 +117,7 @@ def present_tune(
         None if read.picture is None else read.picture.services.get(service_slug),
         is_stale=read.picture is not None and read.state != "live",
         shed_level=level,
-        burn_rate=None if status is None else status.worst_burn,
+        burn=burn_of(status, read.picture if read.state == "live" else None, service_slug),
     )
     names = _names(
         [f"{each.method} {each.route}" for each in service.endpoints.all()],

@@ -56,7 +56,7 @@ def healthy(**changes: Any) -> ServiceSignals:
         "rate_history": (10.0, 11.0, None, 12.0),
         "error_history": (0.0, 0.0, None, 0.0),
         "endpoints": {"POST /orders": EndpointSignals(12.0, 0.0, Quantile(0.02), Quantile(0.04))},
-        "tenants": {"acme": TenantSignals(6.5, 0.09)},
+        "tenants": {"acme": TenantSignals(6.5, 0.0)},
     }
     return ServiceSignals(**figures | changes)
 
@@ -79,6 +79,8 @@ def show(
         window_s=60,
         services=services,
         problems=problems,
+        history_end=taken_at,
+        history_step_s=30,
     )
     status = CollectorStatus(
         attempted_at=now.timestamp(),

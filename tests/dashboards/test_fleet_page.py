@@ -12,9 +12,10 @@ from controlplane.access.models import Team
 from controlplane.delivery.models import InstanceReport
 from controlplane.registry.models import Environment, Instance, Service
 from controlplane.telemetry.domain.quantiles import Quantile
-from tests.dashboards.pictures import healthy, show, storm
+from tests.dashboards.pictures import calls, healthy, show, storm
 from tests.delivery.rows import publication_row
 from tests.policies.builders import open_on, publish_on, shed
+from tests.slo.test_evaluation import add_slices
 
 Fleet = dict[str, Service]
 
@@ -65,6 +66,51 @@ def test_a_query_without_an_answer_is_named_where_its_figures_would_be(
 
     assert "Some figures are missing or partial." in html
     assert "latency: Prometheus gave a query up (timeout): &lt;slow&gt;" in html
+
+
+def test_a_burn_whose_errors_have_stopped_is_a_recovery_and_what_fails_now_comes_first(
+    operator: Client, fleet: Fleet, now: datetime
+) -> None:
+    add_slices(fleet["checkout"], now, minutes=60, good=50.0, total=100.0)
+    history = (0.0,) * 30 + (0.5,) * 6 + (0.0,) * 4
+    over = healthy(error_ratio=0.0, error_history=history)
+    show(now, {"checkout": over, "payments": healthy(error_ratio=0.2)})
+
+    html = page(operator)
+
+    # Four points of 30 s without errors, up to 2 s ago.
+    stopped = now - timedelta(seconds=2 + 3 * 30)
+    assert f"◆ recovering, errors stopped {stopped:%H:%M}" in row(html, "checkout")
+    assert order(html)[:2] == ["payments", "checkout"]
+
+
+def test_a_burn_that_goes_on_is_red(operator: Client, fleet: Fleet, now: datetime) -> None:
+    add_slices(fleet["checkout"], now, minutes=60, good=50.0, total=100.0)
+    show(now, {"checkout": healthy(error_ratio=0.4), "payments": healthy(error_ratio=0.2)})
+
+    html = page(operator)
+
+    assert "▲ burning" in row(html, "checkout")
+    assert order(html)[0] == "checkout"
+
+
+def test_the_attempts_tile_shows_the_worst_pair(
+    operator: Client, fleet: Fleet, now: datetime
+) -> None:
+    calm = calls(rate_per_s=100.0, attempts_per_request=0.98)
+    stormy = calls(rate_per_s=5.0, attempts_per_request=2.1)
+    idle = calls(rate_per_s=0.001, attempts_per_request=9.0)
+    show(
+        now,
+        {
+            "checkout": healthy(dependencies={"payments": stormy, "fraud": idle}),
+            "payments": healthy(dependencies={"ledger": calm}),
+        },
+    )
+
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page(operator)))
+
+    assert "attempts per request, worst 2.10× checkout → payments" in text
 
 
 def test_a_retry_storm_names_its_dependency_and_comes_first(

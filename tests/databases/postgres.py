@@ -111,7 +111,7 @@ class Postgres:
                 self._server.wait(5)
             except subprocess.TimeoutExpired:
                 self._server.send_signal(3)  # SIGQUIT: at once, with its children
-                self._server.wait(5)
+                self._server.wait(HUNG_S)
             self._server = None
         shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.telemetry.domain.health import RANK, State, judge
-from controlplane.telemetry.domain.picture import DependencySignals, ServiceSignals
+from controlplane.telemetry.domain.health import RANK, Burn, State, judge
+from controlplane.telemetry.domain.picture import DependencySignals, ServiceSignals, TenantSignals
 from controlplane.telemetry.domain.quantiles import Quantile
 
 
@@ -23,8 +23,10 @@ def states(
     is_stale: bool = False,
     shed_level: int = 0,
     burn_rate: float | None = None,
+    past_rate: float | None = None,
 ) -> list[State]:
-    health = judge(found, is_stale=is_stale, shed_level=shed_level, burn_rate=burn_rate)
+    burn = Burn(burn_rate, past_rate)
+    health = judge(found, is_stale=is_stale, shed_level=shed_level, burn=burn)
     return [condition.state for condition in health.conditions]
 
 
@@ -64,6 +66,33 @@ def test_a_budget_burns_from_six_times_the_sustainable_rate(
     assert states(signals(), burn_rate=burn_rate) == [expected]
 
 
+def test_a_burn_that_is_over_is_a_recovery_below_everything_that_goes_wrong_now() -> None:
+    assert states(signals(), past_rate=193.0) == [State.RECOVERING]
+    assert states(signals(), past_rate=5.9) == [State.HEALTHY]
+    assert states(signals(error_ratio=0.02), past_rate=193.0) == [State.DEGRADED, State.RECOVERING]
+    assert states(signals(), burn_rate=7.0, past_rate=193.0) == [State.BURNING, State.RECOVERING]
+
+
+@pytest.mark.parametrize(
+    ("found", "subject"),
+    [
+        (signals(shed_ratio=0.5), "refusing"),
+        (signals(shed_ratio=0.049), None),
+        (signals(shed_ratio=0.5, error_ratio=0.5), "errors"),
+        (signals(tenants={"acme": TenantSignals(6.0, 0.1)}), "hot tenant acme"),
+        (signals(tenants={"acme": TenantSignals(6.0, 0.0)}), None),
+        (signals(tenants={"other": TenantSignals(6.0, 0.1)}), None),
+    ],
+)
+def test_a_front_door_that_refuses_much_is_degraded_and_says_why(
+    found: ServiceSignals, subject: str | None
+) -> None:
+    worst = judge(found, is_stale=False, shed_level=0, burn=Burn()).worst
+
+    assert (worst.subject or None) == subject
+    assert worst.state is (State.HEALTHY if subject is None else State.DEGRADED)
+
+
 def test_every_condition_is_listed_worst_first() -> None:
     found = signals(
         error_ratio=0.2,
@@ -95,6 +124,6 @@ def test_the_worst_of_several_storms_is_named() -> None:
         }
     )
 
-    worst = judge(found, is_stale=False, shed_level=0, burn_rate=None).worst
+    worst = judge(found, is_stale=False, shed_level=0, burn=Burn()).worst
 
     assert (worst.subject, worst.factor) == ("payments", 2.3)

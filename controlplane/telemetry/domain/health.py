@@ -18,6 +18,9 @@ DEGRADED_FAILURE_RATIO = 0.05  # of attempts at one dependency
 STORM_ATTEMPTS = 1.5  # attempts per request; at most 1.1 under a 10% retry budget
 STORM_FAILURE_RATIO = 0.01  # attempts grow without failures when calls are hedged, not retried
 IDLE_RATE_PER_S = 0.005  # under one request in three minutes
+REFUSING_RATIO = 0.05  # of requests, refused by the service itself
+HOT_TENANT_SHARE = 0.5  # of what tenants are refused
+HOT_REFUSED_SHARE = 0.01  # of the service's requests: fewer refusals single nobody out
 
 
 class State(StrEnum):
@@ -28,6 +31,7 @@ class State(StrEnum):
     BREAKER_OPEN = "breaker_open"
     SHEDDING = "shedding"
     DEGRADED = "degraded"
+    RECOVERING = "recovering"
     STALE = "stale"
     NO_DATA = "no_data"
     IDLE = "idle"
@@ -44,6 +48,19 @@ class Condition:
     state: State
     factor: float | None = None
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """How fast the budgets of one service burn: those that do so now, and those that no more do.
+
+    An hour and five minutes go by before a burn rate falls; errors stop at once. `ended_at` is
+    when they did, as text, empty when unknown.
+    """
+
+    rate: float | None = None
+    past_rate: float | None = None
+    ended_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +85,7 @@ def judge(
     *,
     is_stale: bool,
     shed_level: int,
-    burn_rate: float | None,
+    burn: Burn,
 ) -> Health:
     """Return the health of one service.
 
@@ -76,18 +93,20 @@ def judge(
         signals: None when the fleet picture has nothing about the service.
         is_stale: the picture is too old to speak of now.
         shed_level: 0 to 3, of the effective policy.
-        burn_rate: of its fastest burning objective; None when unknown.
+        burn: of its fastest burning objectives.
     """
     found: list[Condition] = []
-    if burn_rate is not None and burn_rate >= BURNING_BURN_RATE:
-        found.append(Condition(State.BURNING, factor=burn_rate))
+    if burn.rate is not None and burn.rate >= BURNING_BURN_RATE:
+        found.append(Condition(State.BURNING, factor=burn.rate))
     if signals is not None:
         found += _retry_storm(signals)
         found += _open_breakers(signals)
     if shed_level > 0:
         found.append(Condition(State.SHEDDING, subject=f"L{shed_level}"))
     if signals is not None:
-        found += _degraded(signals, burn_rate)
+        found += _degraded(signals, burn.rate)
+    if burn.past_rate is not None and burn.past_rate >= BURNING_BURN_RATE:
+        found.append(Condition(State.RECOVERING, subject=burn.ended_at))
     if is_stale:
         found.append(Condition(State.STALE))
     elif signals is None or signals.rate_per_s is None:
@@ -131,6 +150,11 @@ def _degraded(signals: ServiceSignals, burn_rate: float | None) -> list[Conditio
     ]
     if (signals.error_ratio or 0) >= DEGRADED_ERROR_RATIO:
         return [Condition(State.DEGRADED, subject="errors")]
+    tenant = hot_tenant(signals)
+    if tenant is not None:
+        return [Condition(State.DEGRADED, subject=f"hot tenant {tenant}")]
+    if (signals.shed_ratio or 0) >= REFUSING_RATIO:
+        return [Condition(State.DEGRADED, subject="refusing")]
     if failing:
         return [Condition(State.DEGRADED, subject=", ".join(failing))]
     if burn_rate is not None and DEGRADED_BURN_RATE <= burn_rate < BURNING_BURN_RATE:
@@ -138,3 +162,20 @@ def _degraded(signals: ServiceSignals, burn_rate: float | None) -> list[Conditio
     if signals.p99 is not None and signals.p99.capped:
         return [Condition(State.DEGRADED, subject="p99")]
     return []
+
+
+def hot_tenant(signals: ServiceSignals) -> str | None:
+    """The tenant that has most of what is refused, when that is enough to single anybody out.
+
+    A large tenant within its limit is nobody's trouble, however large its share of requests is.
+    """
+    refused_per_s = {
+        name: (seen.rate_per_s or 0.0) * (seen.limited_ratio or 0.0)
+        for name, seen in signals.tenants.items()
+    }
+    total_per_s = sum(refused_per_s.values())
+    if not signals.rate_per_s or total_per_s < HOT_REFUSED_SHARE * signals.rate_per_s:
+        return None
+    name = max(refused_per_s, key=lambda each: refused_per_s[each])
+    is_most = refused_per_s[name] >= HOT_TENANT_SHARE * total_per_s
+    return name if is_most and name != "other" else None
