@@ -6,6 +6,7 @@ Everything here may be late or run twice; nothing a service needs waits for it.
 from __future__ import annotations
 
 import os
+from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 
@@ -13,9 +14,23 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.project.settings.d
 
 from django.conf import settings
 
+
+def broker_url(redis_url: str) -> str:
+    """Return TIDEGATE_REDIS_URL as Celery's broker takes it.
+
+    The client of Valkey writes a socket `unix://:password@/path?db=1`; kombu knows it as
+    `redis+socket://:password@/path?virtual_host=1`.
+    """
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = parse_qs(parts.query).get("db", ["0"])[-1]
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+
+
 app = Celery("tidegate")
 app.conf.update(
-    broker_url=settings.TIDEGATE.redis_url,
+    broker_url=broker_url(settings.TIDEGATE.redis_url),
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "socket_connect_timeout": 1.0,

@@ -19,6 +19,22 @@ from dashboards.presenters.service import signals_of
 from dashboards.presenters.states import BreakerMark, breaker_mark
 
 TIMELINE_S = 3600
+# What the SDK says of attempts that failed, in words.
+FAILURES = {
+    "timeout": "time-outs",
+    "deadline": "cut off by the caller's deadline",
+    "connect_error": "connection errors",
+    "error": "error statuses",
+    "limited": "429",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePart:
+    """One way to fail, and its share of all attempts."""
+
+    name: str
+    ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,8 @@ class DependencyRow:
     signals: DependencySignals
     failure_bar: Bar | None
     failure_threshold: float
+    failures: tuple[FailurePart, ...]
+    timeout_note: str
     slow_bar: Bar | None
     slow_threshold: float
     attempts_tone: str
@@ -116,6 +134,8 @@ def _row(
             seen.failure_ratio, tone=_tone(seen.failure_ratio, failure_rate), tick=failure_rate
         ),
         failure_threshold=failure_rate,
+        failures=_failures(seen),
+        timeout_note=_timeout_note(seen, int(policy["timeouts"]["attempt_ms"])),
         slow_bar=bar(seen.slow_ratio, tone=_tone(seen.slow_ratio, slow_rate), tick=slow_rate),
         slow_threshold=slow_rate,
         attempts_tone=tones.attempts_tone(seen.attempts_per_request),
@@ -126,6 +146,22 @@ def _row(
         timeline=slices,
         timeline_summary=_timeline_summary(slices),
     )
+
+
+def _failures(seen: DependencySignals) -> tuple[FailurePart, ...]:
+    """How attempts fail, the commonest first."""
+    parts = [
+        FailurePart(FAILURES.get(outcome, outcome.replace("_", " ")), share)
+        for outcome, share in seen.failures.items()
+    ]
+    return tuple(sorted(parts, key=lambda part: (-part.ratio, part.name)))
+
+
+def _timeout_note(seen: DependencySignals, attempt_ms: int) -> str:
+    """A word when the attempt timeout cuts off more than one attempt in twenty; else empty."""
+    if seen.p95 is None or seen.p95.seconds * 1000 <= attempt_ms:
+        return ""
+    return f"the attempt timeout of {attempt_ms:,} ms lies below p95"
 
 
 def _tone(value: float | None, threshold: float) -> str:

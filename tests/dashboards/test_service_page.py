@@ -16,6 +16,7 @@ from controlplane.registry.models import Instance, Service
 from controlplane.slo.domain.objective import Kind
 from controlplane.slo.services.objectives import set_objective
 from controlplane.telemetry.domain.picture import TenantSignals
+from controlplane.telemetry.domain.quantiles import Quantile
 from controlplane.telemetry.sources.fake import FakeSource
 from controlplane.telemetry.sources.port import SourceUnavailable
 from tests.access.actors import ADMIN, OPERATOR
@@ -193,6 +194,31 @@ def test_an_open_breaker_is_named_with_its_thresholds(
     assert "71%" in text
     assert "2.31×" in text
     assert "mailer" in text
+
+
+def test_failures_are_split_by_what_went_wrong_the_commonest_first(
+    operator: Client, fleet: Fleet, now: datetime
+) -> None:
+    failing = calls(
+        failure_ratio=0.34, failures={"connect_error": 0.02, "error": 0.01, "timeout": 0.31}
+    )
+    show(now, {"checkout": healthy(dependencies={"payments": failing, "mailer": calls()})})
+
+    text = words(region(operator, "dependencies"))
+
+    assert "time-outs 31% · connection errors 2.0% · error statuses 1.0%" in text
+    assert text.count("time-outs") == 1, "mailer does not fail"
+
+
+@pytest.mark.parametrize(("p95_s", "is_said"), [(0.99, False), (1.2, True)])
+def test_an_attempt_timeout_below_p95_is_said(
+    operator: Client, fleet: Fleet, now: datetime, p95_s: float, is_said: bool
+) -> None:
+    show(now, {"checkout": healthy(dependencies={"payments": calls(p95=Quantile(p95_s))})})
+
+    text = words(region(operator, "dependencies"))
+
+    assert ("the attempt timeout of 1,000 ms lies below p95" in text) is is_said
 
 
 def test_limits_are_compared_with_all_instances_together(

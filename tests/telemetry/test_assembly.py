@@ -99,6 +99,8 @@ def test_attempts_per_request_leave_out_what_the_breaker_refused() -> None:
     assert payments.rate_per_s == 10.0
     assert payments.attempts_per_request == 2.5
     assert payments.failure_ratio == 0.8
+    assert sum(payments.failures.values()) == pytest.approx(0.8)
+    assert "success" not in payments.failures
     assert services["checkout"].attempts_per_request == 2.5
     assert services["payments"].attempts_received_per_request == 2.5
 

@@ -30,6 +30,9 @@ class Histories:
     error: Mapping[str, History] = field(default_factory=dict)
 
 
+_NO_FAILURES = native.GOOD_OUTCOMES | native.NEUTRAL_OUTCOMES | native.UNSENT_OUTCOMES
+
+
 @dataclass(frozen=True, slots=True)
 class _Calls:
     """Requests and attempts on one or more edges."""
@@ -38,6 +41,7 @@ class _Calls:
     sent_per_s: float | None = None
     attempts_per_s: float | None = None
     failed_per_s: float | None = None
+    failures_per_s: Mapping[str, float] = field(default_factory=dict)  # by outcome
 
     @property
     def per_request(self) -> float | None:
@@ -149,6 +153,11 @@ def _dependencies(
             attempts_per_s=edge.attempts_per_s,
             attempts_per_request=edge.per_request,
             failure_ratio=ratio(edge.failed_per_s, edge.attempts_per_s),
+            failures={
+                outcome: share
+                for outcome, value in sorted(edge.failures_per_s.items())
+                if (share := ratio(value, edge.attempts_per_s)) is not None
+            },
             slow_ratio=None if within is None else 1.0 - within,
             p50=quantile(0.5, buckets),
             p95=quantile(0.95, buckets),
@@ -182,10 +191,12 @@ def _calls(tables: Tables, service: str) -> dict[str, _Calls]:
             requests_per_s=_total(requests.get(name)),
             sent_per_s=_total(requests.get(name), without=native.UNSENT_OUTCOMES),
             attempts_per_s=_total(attempts.get(name), without=native.UNSENT_OUTCOMES),
-            failed_per_s=_total(
-                attempts.get(name),
-                without=native.GOOD_OUTCOMES | native.NEUTRAL_OUTCOMES | native.UNSENT_OUTCOMES,
-            ),
+            failed_per_s=_total(attempts.get(name), without=_NO_FAILURES),
+            failures_per_s={
+                outcome: value
+                for outcome, value in attempts.get(name, {}).items()
+                if outcome not in _NO_FAILURES and value > 0
+            },
         )
         for name in set(requests) | set(attempts)
     }

@@ -39,6 +39,7 @@ class DependencySignals:
     attempts_per_s: float | None = None
     attempts_per_request: float | None = None
     failure_ratio: float | None = None  # of attempts
+    failures: Mapping[str, float] = field(default_factory=dict)  # ratio of attempts by outcome
     slow_ratio: float | None = None  # of attempts, slower than 1 s
     p50: Quantile | None = None
     p95: Quantile | None = None
