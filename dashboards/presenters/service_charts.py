@@ -32,7 +32,7 @@ MARKED_REASON = 80  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class LegendKey:
     """One entry of a legend."""
 
     token: str
@@ -48,7 +48,7 @@ class ChartCard:
     headline: str
     summary: str
     figure: dict[str, Any] | None
-    legend: tuple[Key, ...]
+    legend: tuple[LegendKey, ...]
     note: str
     state: str
     reason: str
@@ -284,7 +284,7 @@ def _card(ask: _Ask, read: RangeRead, lines: Sequence[Line], look: _Look) -> Cha
         headline=look.headline if has_points else "—",
         summary=f"{look.title} over time. Now: {look.headline}.",
         figure=figure,
-        legend=tuple(Key(line.token, line.name) for line in lines),
+        legend=tuple(LegendKey(line.token, line.name) for line in lines),
         note=look.note,
         state=read.state if has_points or read.state == "unavailable" else "empty",
         reason=read.reason or "",

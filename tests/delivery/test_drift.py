@@ -18,7 +18,7 @@ from controlplane.delivery.domain.drift import (
     group_rejections,
     judge_service,
 )
-from controlplane.delivery.domain.served import Lineup, Served, line_up
+from controlplane.delivery.domain.served import Lineup, Served, lineup_of
 from controlplane.delivery.domain.snapshot import CANARY
 from controlplane.delivery.selectors import fleet_drift, list_rejections
 from tests.delivery.builders import NOW
@@ -110,7 +110,7 @@ def test_what_an_instance_should_enforce_depends_on_its_cohort() -> None:
     names = [f"checkout-{number}" for number in range(40)]
     stable = Served(sequence=8, issued_at=ago(minutes=5))
     canary = Served(9, ago(minutes=5), cohort=CANARY, ratio=0.25, salt="a")
-    lineup = line_up([stable, canary, Served(7, ago(minutes=9))])
+    lineup = lineup_of([stable, canary, Served(7, ago(minutes=9))])
     first = {name for name in names if position("a", name) < 0.25}
     assert 0 < len(first) < len(names)
 
@@ -142,7 +142,7 @@ def test_what_an_instance_should_enforce_depends_on_its_cohort() -> None:
 def test_a_canary_of_ratio_zero_reaches_nobody() -> None:
     ended = Served(9, ago(minutes=5), cohort=CANARY, ratio=0.0, salt="a")
 
-    assert line_up([EXPECTED, ended]).for_instance("checkout-1") == EXPECTED
+    assert lineup_of([EXPECTED, ended]).for_instance("checkout-1") == EXPECTED
 
 
 def test_the_worst_and_the_latest_come_first() -> None:

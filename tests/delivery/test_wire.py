@@ -293,11 +293,11 @@ async def test_while_a_publication_is_handed_out_new_requests_wait_their_turn_an
             order.append((status, headers["tidegate-sequence"]))
             writer.write(waiting.replace(b"7-0", b"8-0"))
 
-        put_off: list[object] = []
+        postponed: list[object] = []
         go_on = WireConnection.go_on
 
         def noted(connection: WireConnection) -> None:
-            put_off.append(connection)
+            postponed.append(connection)
             go_on(connection)
 
         monkeypatch.setattr(WireConnection, "go_on", noted)
@@ -311,6 +311,6 @@ async def test_while_a_publication_is_handed_out_new_requests_wait_their_turn_an
 
         assert newcomer[1]["tidegate-sequence"] == "8"
         assert set(order) == {(200, "8")}
-        assert put_off
+        assert postponed
         for _, each in [(reader, writer), *connections]:
             each.close()

@@ -230,7 +230,7 @@ async def test_a_connection_that_fails_leaves_nobody_unanswered_or_unswept() -> 
     with capture_logs() as lines:
         for each in crowd:
             assert wire.admit(each) is None
-            wire._put_off.append(each)
+            wire._postponed.append(each)
         wire._work_some()
         wire.sweep()
 
@@ -333,7 +333,7 @@ async def test_requests_that_are_sent_at_once_are_answered_in_turn_with_everybod
             lapses = SimpleNamespace(perf_counter=count(step=60).__next__)
             stalling.setattr(connections_module, "time", lapses)
             greedy[1].write(b"GET /livez HTTP/1.1\r\n\r\n" * 1_000)
-            await eventually(lambda: served.wire._in_line)
+            await eventually(lambda: served.wire._taking_turns)
             honest[1].write(KNOWN.encode())
             await read_answer(honest[0])
             answered = served.plane.delivery.answer_counts[200]

@@ -62,7 +62,7 @@ class Lineup:
         return self.canary is None or not self.canary.reaches(instance_id)
 
 
-def line_up(publications: Sequence[Served]) -> Lineup:
+def lineup_of(publications: Sequence[Served]) -> Lineup:
     """Return the newest publication of each cohort among those of one service."""
     newest: dict[str, Served] = {}
     for each in publications:

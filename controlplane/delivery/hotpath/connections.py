@@ -24,7 +24,7 @@ LOG_EVERY_S = 30
 SLICE_S = 0.004
 SLICE_WHILE_WAKING_S = 0.001
 """How long put-off requests are worked on in one turn of the event loop."""
-SLICE_IN_LINE_S = 0.000_5
+SLICE_OF_TURNS_S = 0.000_5
 """The same for those of clients that send several at once."""
 IDLE_AT_ONCE = 1_000
 MAX_KNOWN = 20_000
@@ -73,7 +73,7 @@ class Behind(Connection, Protocol):
         """0 between requests, 1 while one arrives, 2 while it waits for its answer."""
 
 
-class PutOff(Protocol):
+class Postponed(Protocol):
     """A connection whose turn comes later."""
 
     def go_on(self) -> None:
@@ -113,8 +113,8 @@ class Wire:
         self._swept: set[Connection] = set()
         self._quiet: dict[str, int] = {}
         self._logged_at: dict[str, int] = {}
-        self._put_off: deque[PutOff] = deque()
-        self._in_line: deque[PutOff] = deque()
+        self._postponed: deque[Postponed] = deque()
+        self._taking_turns: deque[Postponed] = deque()
         self._is_working = False
         self._idle: deque[tuple[int, Connection]] = deque()
         self._searched_at = -1
@@ -151,35 +151,35 @@ class Wire:
             return come_back(
                 503, "too-many-connections", "no more connections here", after_s=1, spread_s=9
             )
-        self.doubt(connection)
+        self.mark_unproven(connection)
         return None
 
-    def put_off(self, connection: PutOff) -> bool:
+    def postpone(self, connection: Postponed) -> bool:
         """Say whether the next request of a client that was just woken has to wait.
 
         All those whom a publication woke ask again at once. To read their new requests costs more
         than to answer those who still wait, so these go first; the requests have their turn, some
         of them each time round. Nobody else's requests wait.
         """
-        if not self._put_off and not self.plane.config.is_waking:
+        if not self._postponed and not self.plane.config.is_waking:
             return False
-        self._put_off.append(connection)
+        self._postponed.append(connection)
         self._work()
         return True
 
-    def line_up(self, connection: PutOff) -> None:
+    def take_turns(self, connection: Postponed) -> None:
         """Let a client that has sent several requests at once wait for its next turn.
 
         Answered in one go they would make everybody else wait: 250 KB hold thousands of them.
         """
-        self._in_line.append(connection)
+        self._taking_turns.append(connection)
         self._work()
 
     def trust(self, connection: Connection) -> None:
         """Note that a connection has shown a valid token."""
         self._unproven.pop(connection, None)
 
-    def doubt(self, connection: Connection) -> None:
+    def mark_unproven(self, connection: Connection) -> None:
         """Note that a connection has shown no valid token yet, or none any more."""
         self._unproven[connection] = None
         if len(self._unproven) > self.limits.unproven:
@@ -242,15 +242,15 @@ class Wire:
             asyncio.get_running_loop().call_soon(self._work_some)
 
     def _work_some(self) -> None:
-        waiting, slice_s = self._in_line, SLICE_IN_LINE_S
-        if self._put_off:
-            waiting = self._put_off
+        waiting, slice_s = self._taking_turns, SLICE_OF_TURNS_S
+        if self._postponed:
+            waiting = self._postponed
             slice_s = SLICE_WHILE_WAKING_S if self.plane.config.is_waking else SLICE_S
         until_s = time.perf_counter() + slice_s
         while waiting and time.perf_counter() < until_s:
             _without_harm(waiting.popleft().go_on)
         self._is_working = False
-        if self._put_off or self._in_line:
+        if self._postponed or self._taking_turns:
             self._work()
 
     def _make_room(self, newest: Connection) -> bool:

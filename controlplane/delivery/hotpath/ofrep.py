@@ -23,7 +23,7 @@ from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.problems import Answer, Headers, Refusal
 from controlplane.delivery.hotpath.reports import ReportBuffer
 from controlplane.delivery.hotpath.requests import Request, decode_body
-from controlplane.delivery.hotpath.store import Key, Slot
+from controlplane.delivery.hotpath.store import ServiceKey, Slot
 
 PREFIX = "/ofrep/v1/"
 FLAGS = "/ofrep/v1/evaluate/flags"
@@ -86,7 +86,7 @@ class OfrepAdapter:
     def __init__(self, gate: Gate, reports: ReportBuffer) -> None:
         self._gate = gate
         self._reports = reports
-        self._bulk: dict[tuple[Key, str], tuple[bytes, Answer]] = {}
+        self._bulk: dict[tuple[ServiceKey, str], tuple[bytes, Answer]] = {}
 
     def answer(self, request: Request) -> Answer:
         """Return the answer of the protocol, also when it is an error."""

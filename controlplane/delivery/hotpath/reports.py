@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controlplane.delivery.hotpath.headers import Report
-from controlplane.delivery.hotpath.store import Key, Seen, Slot
+from controlplane.delivery.hotpath.store import Seen, ServiceKey, Slot
 
 REFRESH_S = 5.0
 SILENT_S = 120.0
@@ -51,9 +51,9 @@ class ReportBuffer:
     """
 
     def __init__(self, *, max_instances: int = 50_000, max_per_service: int = 10_000) -> None:
-        self._slots: dict[Key, Slot] = {}
+        self._slots: dict[ServiceKey, Slot] = {}
         self._count = 0
-        self._pending: dict[tuple[Key, bytes], InstanceNote] = {}
+        self._pending: dict[tuple[ServiceKey, bytes], InstanceNote] = {}
         self._max_instances = max_instances
         self._max_per_service = max_per_service
         self._swept_at_unix = 0.0

@@ -22,7 +22,7 @@ from controlplane.delivery.hotpath.headers import read_fields, read_report
 from controlplane.delivery.hotpath.lanes import Lane
 from controlplane.delivery.hotpath.problems import Answer, Refusal, unauthorized
 from controlplane.delivery.hotpath.requests import Request
-from controlplane.delivery.hotpath.store import Key
+from controlplane.delivery.hotpath.store import ServiceKey
 
 PREFIX = "/spring/"
 MAX_PATH_CHARACTERS = 512
@@ -112,7 +112,7 @@ def _listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _check_scope(key: Key, applications: list[str], profiles: list[str]) -> None:
+def _check_scope(key: ServiceKey, applications: list[str], profiles: list[str]) -> None:
     environment, service = key
     if service not in applications:
         raise _wrong_scope(key, "spring.cloud.config.name", "application")
@@ -120,7 +120,7 @@ def _check_scope(key: Key, applications: list[str], profiles: list[str]) -> None
         raise _wrong_scope(key, "spring.cloud.config.profile", "profile")
 
 
-def _wrong_scope(key: Key, setting: str, field: str) -> Refusal:
+def _wrong_scope(key: ServiceKey, setting: str, field: str) -> Refusal:
     environment, service = key
     return Refusal(
         403,
@@ -149,7 +149,7 @@ def _authorization(request: Request, fields: Mapping[bytes, bytes]) -> bytes | N
     return b"Bearer " + password
 
 
-def _origin(key: Key, lane: Lane) -> Origin:
+def _origin(key: ServiceKey, lane: Lane) -> Origin:
     environment, service = key
     snapshot = lane.snapshot
     return Origin(

@@ -16,7 +16,7 @@ PREFIX = "/config/v1/"
 REMEMBERED_TAGS = 256
 CLOCK_CHECK_S = 1.0  # the longest that a jump of the wall clock can delay a scheduled step
 
-Key = tuple[str, str]
+ServiceKey = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -44,7 +44,9 @@ class Slot:
         "canary", "due_unix", "key", "parked_count", "positions", "seen", "stable", "wakeups",
     )  # fmt: skip
 
-    def __init__(self, key: Key, snapshot: Snapshot, now_unix: float, wakeups: Wakeups) -> None:
+    def __init__(
+        self, key: ServiceKey, snapshot: Snapshot, now_unix: float, wakeups: Wakeups
+    ) -> None:
         self.key = key
         self.wakeups = wakeups
         self.positions: dict[bytes, tuple[int, int]] = {}
@@ -132,18 +134,18 @@ class SnapshotStore:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._slots: dict[Key, Slot] = {}
+        self._slots: dict[ServiceKey, Slot] = {}
         self._by_path: dict[str, Slot] = {}
         self.find_by_path = self._by_path.get
         self._defaults: dict[str, Snapshot] = {}
         self._environments: set[str] = set()
-        self._due: list[tuple[float, Key]] = []
+        self._due: list[tuple[float, ServiceKey]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._wakeups = Wakeups()
         self.sign: Sign | None = None
         self.is_loaded = False
         self.behind_since_unix: float | None = None
-        self.claim: tuple[int, Key] | None = None
+        self.claim: tuple[int, ServiceKey] | None = None
 
     @property
     def is_waking(self) -> bool:
@@ -196,17 +198,17 @@ class SnapshotStore:
             self._expect(slot)
         self._arm()
 
-    def note_claim(self, sequence: int, key: Key) -> None:
+    def note_claim(self, sequence: int, key: ServiceKey) -> None:
         """Remember that a client of a service holds a publication that is not known here."""
         if self.claim is None or sequence > self.claim[0]:
             self.claim = (sequence, key)
 
-    def take_claim(self) -> tuple[int, Key] | None:
+    def take_claim(self) -> tuple[int, ServiceKey] | None:
         """Return the highest claim since the last call; None when there was none."""
         claim, self.claim = self.claim, None
         return claim
 
-    def wake(self, key: Key) -> None:
+    def wake(self, key: ServiceKey) -> None:
         """Let every poll parked on one service look again."""
         slot = self._slots.get(key)
         if slot is not None:
@@ -240,7 +242,7 @@ class SnapshotStore:
                 self._put(slot.key, snapshot.for_service(service))
         return True
 
-    def _put(self, key: Key, snapshot: Snapshot) -> Slot:
+    def _put(self, key: ServiceKey, snapshot: Snapshot) -> Slot:
         slot = self._slots.get(key)
         if slot is None:
             slot = Slot(key, snapshot, self._clock(), self._wakeups)

@@ -6,12 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
-
-if TYPE_CHECKING:
-    from controlplane.delivery.hotpath.lanes import Lane
 
 SLICE_S = 0.004
 """How long answers are given in one turn of the event loop: so long anybody else waits."""
@@ -28,6 +25,12 @@ class Waiter(Protocol):
 
     def look(self) -> None:
         """Answer, or register with a lane again."""
+
+
+class Waited(Protocol):
+    """What one waits on: a lane."""
+
+    waiters: dict[Waiter, None]
 
 
 class Wakeups:
@@ -47,7 +50,7 @@ class Wakeups:
         """True while some who were woken have not looked yet."""
         return bool(self._woken)
 
-    def add(self, lane: Lane, only: Callable[[Waiter], bool] | None = None) -> None:
+    def add(self, lane: Waited, only: Callable[[Waiter], bool] | None = None) -> None:
         """Wake who waits on `lane`, or those of them that `only` picks."""
         if only is None:
             woken, lane.waiters = lane.waiters, {}

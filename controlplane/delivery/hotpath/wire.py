@@ -59,8 +59,8 @@ class WireConnection(asyncio.Protocol):
     """One connection of the delivery plane, and the client of what it asks."""
 
     __slots__ = (
-        "_buffer", "_held", "_idle_s", "_incoming", "_is_closing", "_is_paused", "_is_proven",
-        "_is_put_off", "_is_stuck", "_keeps_alive", "_poll", "_poll_bytes", "_since", "_transport",
+        "_buffer", "_held", "_idle_s", "_incoming", "_is_closing", "_is_paused", "_is_postponed",
+        "_is_proven", "_is_stuck", "_keeps_alive", "_poll", "_poll_bytes", "_since", "_transport",
         "_was_held", "_wire",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class WireConnection(asyncio.Protocol):
         self._keeps_alive = True
         self._is_closing = False
         self._is_proven = False
-        self._is_put_off = False
+        self._is_postponed = False
         self._is_paused = False
         self._is_stuck = False
         self._was_held = False
@@ -117,19 +117,19 @@ class WireConnection(asyncio.Protocol):
             self._since = self._wire.tick
         is_first = not self._buffer
         self._buffer += data
-        if self._is_put_off:
+        if self._is_postponed:
             if len(self._buffer) > self._wire.limits.head_bytes:
                 self._pause()
-        elif is_first and self._was_held and self._wire.put_off(self):
-            self._is_put_off = True
+        elif is_first and self._was_held and self._wire.postpone(self):
+            self._is_postponed = True
         else:
             self._go_on()
 
     def go_on(self) -> None:
         """Work through what has arrived, now that it is this connection's turn."""
-        self._is_put_off = False
+        self._is_postponed = False
         self._go_on(PIPELINED_AT_ONCE)
-        if self._is_paused and not (self._is_put_off or self._is_closing):
+        if self._is_paused and not (self._is_postponed or self._is_closing):
             self._is_paused = False
             if not self._is_stuck:
                 self._transport.resume_reading()
@@ -152,7 +152,7 @@ class WireConnection(asyncio.Protocol):
             return
         if not self._is_paused:
             self._transport.resume_reading()
-        if not self._is_put_off:
+        if not self._is_postponed:
             self._go_on()
 
     # --- the plane's side: requests.Client ---------------------------------------------------
@@ -163,7 +163,7 @@ class WireConnection(asyncio.Protocol):
         self._was_held = True
         self._wire.plane.count(answer.status)
         self._send(answer)
-        if self._buffer and not self._is_put_off:
+        if self._buffer and not self._is_postponed:
             self._go_on()
 
     def open_stream(self, answer: Answer) -> None:
@@ -193,7 +193,7 @@ class WireConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """Close as soon as nothing is owed to the client."""
         self._keeps_alive = False
-        if self._held is None and self._incoming is None and not self._is_put_off:
+        if self._held is None and self._incoming is None and not self._is_postponed:
             self._close()
 
     def sweep(self) -> None:
@@ -251,7 +251,7 @@ class WireConnection(asyncio.Protocol):
             try:
                 if incoming is None:
                     if not at_once:
-                        self._stand_in_line()
+                        self._wait_for_turn()
                         return
                     at_once -= 1
                     if not self._begin():
@@ -269,13 +269,13 @@ class WireConnection(asyncio.Protocol):
         if self._held is not None and len(self._buffer) > self._wire.limits.head_bytes:
             self._abort("pipelined too much")
 
-    def _stand_in_line(self) -> None:
+    def _wait_for_turn(self) -> None:
         if not self._is_proven and len(self._buffer) > self._wire.limits.head_bytes:
             self._abort("pipelined too much")
             return
-        self._is_put_off = True
+        self._is_postponed = True
         self._pause()
-        self._wire.line_up(self)
+        self._wire.take_turns(self)
 
     def _pause(self) -> None:
         if not self._is_paused:
@@ -340,7 +340,7 @@ class WireConnection(asyncio.Protocol):
             return
         if outcome.status == 401 and self._is_proven:  # its token was revoked, or it shows another
             self._is_proven = False
-            self._wire.doubt(self)
+            self._wire.mark_unproven(self)
         self._send(outcome, is_head=is_head)
 
     def _send(self, answer: Answer, *, is_head: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from controlplane.delivery.hotpath.problems import Answer, come_back
-from controlplane.delivery.hotpath.store import Key
+from controlplane.delivery.hotpath.store import ServiceKey
 
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 ENTRY_BYTES = 1000
@@ -30,9 +30,11 @@ class KeptAnswers:
         self._timer = timer
         self._kept: OrderedDict[Hashable, Answer | None] = OrderedDict()
         self._kept_bytes = 0
-        self._spent: dict[Key, tuple[float, float]] = {}
+        self._spent: dict[ServiceKey, tuple[float, float]] = {}
 
-    def get(self, service: Key, key: Hashable, make: Callable[[], Answer | None]) -> Answer | None:
+    def get(
+        self, service: ServiceKey, key: Hashable, make: Callable[[], Answer | None]
+    ) -> Answer | None:
         """Return the answer for `key`, made now if it is not there.
 
         Raises:
@@ -56,7 +58,7 @@ class KeptAnswers:
         self._keep(key, answer)
         return answer
 
-    def _spent_s(self, service: Key) -> float:
+    def _spent_s(self, service: ServiceKey) -> float:
         spent_s, at_unix = self._spent.get(service, (0.0, 0.0))
         # A clock that is set back forgives nothing and costs nothing.
         return max(0.0, spent_s - MAKING_SHARE * max(0.0, self._clock() - at_unix))

@@ -11,7 +11,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from controlplane.delivery.hotpath.store import Key
+from controlplane.delivery.hotpath.store import ServiceKey
 
 REFUSED_AFTER = 3
 FORGET_S = 120.0
@@ -103,12 +103,12 @@ class NodeTable:
     """
 
     def __init__(self, *, max_per_service: int = MAX_NODES_PER_SERVICE) -> None:
-        self._services: dict[Key, OrderedDict[bytes, Node]] = {}
+        self._services: dict[ServiceKey, OrderedDict[bytes, Node]] = {}
         self._max_per_service = max_per_service
 
     def take(
         self,
-        key: Key,
+        key: ServiceKey,
         node_id: bytes,
         subscription: str,
         *,
@@ -141,7 +141,7 @@ class NodeTable:
         node.standing = _judge(node, etag, now_unix)
         return node.standing, is_new
 
-    def _find(self, key: Key, node_id: bytes, now_unix: float) -> Node:
+    def _find(self, key: ServiceKey, node_id: bytes, now_unix: float) -> Node:
         nodes = self._services.setdefault(key, OrderedDict())
         node = nodes.get(node_id)
         if node is None:

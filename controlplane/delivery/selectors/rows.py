@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from controlplane.delivery.domain.convergence import Answered, InstanceState
 from controlplane.delivery.domain.drift import Enforcing
 from controlplane.delivery.domain.etags import claimed_position
-from controlplane.delivery.domain.served import Lineup, Served, line_up
+from controlplane.delivery.domain.served import Lineup, Served, lineup_of
 from controlplane.delivery.domain.snapshot import FLEET_DEFAULT
 from controlplane.delivery.models import Acknowledgement, InstanceReport
 from controlplane.policies.models import Publication
@@ -47,7 +47,7 @@ def read_lineups(environment: str) -> Lineups:
     by_service: dict[str, list[Served]] = defaultdict(list)
     for row in list_current_publications(environment):
         by_service[row.service_slug].append(served(row))
-    return Lineups({service: line_up(rows) for service, rows in by_service.items()})
+    return Lineups({service: lineup_of(rows) for service, rows in by_service.items()})
 
 
 def served(publication: Publication) -> Served:

@@ -37,7 +37,7 @@ from controlplane.delivery.services.remembering import SnapshotMemory
 from controlplane.delivery.services.report_writer import ReportWriter
 from controlplane.delivery.services.signing import Signer
 from controlplane.delivery.services.signing_keys import ensure_signing_key
-from controlplane.delivery.services.snapshot_file import Key, News, SavedSnapshots, key_of
+from controlplane.delivery.services.snapshot_file import LaneKey, News, SavedSnapshots, key_of
 
 RECONCILE_S = 1.0  # a revoked token works for 2 s at most, the look itself included
 BEHIND_AFTER_S = 6.0  # some looks that failed
@@ -88,7 +88,7 @@ class Feed:
         self._clock = clock
         self._memory = SnapshotMemory(snapshot_file)
         self._history = History()
-        self._served: dict[Key, Position] = {}
+        self._served: dict[LaneKey, Position] = {}
         self._tokens_stamp: Stamp | None = None
         self._keys_stamp: Stamp | None = None
         self._reached = START

@@ -6,7 +6,7 @@ import structlog
 
 from controlplane.delivery.services.instruments import SEQUENCE_LEAD
 from controlplane.delivery.services.loading import Position
-from controlplane.delivery.services.snapshot_file import Key
+from controlplane.delivery.services.snapshot_file import LaneKey
 
 SAY_AGAIN_S = 60.0
 NAMED_AT_MOST = 10
@@ -74,7 +74,7 @@ class History:
         elif now_unix - self._claimed_at_unix > CLAIM_KEPT_S:
             self._claim = claim or NO_CLAIM
 
-    def say_other(self, lower: list[tuple[Key, Position]]) -> None:
+    def say_other(self, lower: list[tuple[LaneKey, Position]]) -> None:
         """Say that the database has gone on in another direction than what was served.
 
         Args:

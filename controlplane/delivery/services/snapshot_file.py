@@ -24,7 +24,7 @@ from controlplane.delivery.services.loading import scheduled_policy
 
 FORMAT = "tidegate/snapshots/2"
 
-Key = tuple[str, str, str]
+LaneKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class SavedSnapshots:
     damaged_at: int | None = None
 
 
-def key_of(published: PublishedPolicy) -> Key:
+def key_of(published: PublishedPolicy) -> LaneKey:
     """Return what only the newest publication of is served."""
     return (published.environment, published.service, published.cohort)
 
@@ -110,7 +110,7 @@ def read_snapshot_file(path: Path) -> SavedSnapshots | None:
     except FileNotFoundError:
         return None
     _check_format(path, content)
-    publications: dict[Key, PublishedPolicy] = {}
+    publications: dict[LaneKey, PublishedPolicy] = {}
     tokens: tuple[TokenRecord, ...] = ()
     keys: tuple[AnnouncedKey, ...] = ()
     confirmed_at_unix = 0.0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controlplane.delivery.services.snapshot_file import (
-    Key,
+    LaneKey,
     News,
     confirmed_record,
     format_record,
@@ -55,7 +55,7 @@ class SnapshotLog:
         self._is_synced = True
         self._failure: OSError | None = None
         self._failed_at_s = 0.0
-        self._publications: dict[Key, bytes] = {}
+        self._publications: dict[LaneKey, bytes] = {}
         self._tokens = tokens_record(())
         self._keys = keys_record(())
         self._confirmed_at_unix = 0.0

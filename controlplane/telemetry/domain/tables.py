@@ -14,7 +14,7 @@ from controlplane.telemetry.domain.series import Sample
 # A reading that Prometheus refused is absent; one without any series is an empty tuple.
 Answers = Mapping[Reading, tuple[Sample, ...]]
 Buckets = dict[float, float]
-Key = tuple[str, ...]
+LabelKey = tuple[str, ...]
 Row = TypeVar("Row")
 
 
@@ -63,8 +63,10 @@ class Tables:
         """The one value of `reading` for `service`."""
         return self._gauges[reading].get(service, {}).get(())
 
-    def _sums(self, reading: Reading, key: Callable[[Sample], Key]) -> dict[str, dict[Key, float]]:
-        table: dict[str, dict[Key, float]] = defaultdict(dict)
+    def _sums(
+        self, reading: Reading, key: Callable[[Sample], LabelKey]
+    ) -> dict[str, dict[LabelKey, float]]:
+        table: dict[str, dict[LabelKey, float]] = defaultdict(dict)
         for sample in self._answers.get(reading, ()):
             row = table[sample.labels.get(native.SERVICE, "")]
             name = key(sample)
@@ -72,9 +74,9 @@ class Tables:
         return dict(table)
 
     def _histograms(
-        self, reading: Reading, key: Callable[[Sample], Key]
-    ) -> dict[str, dict[Key, Buckets]]:
-        table: dict[str, dict[Key, Buckets]] = defaultdict(lambda: defaultdict(dict))
+        self, reading: Reading, key: Callable[[Sample], LabelKey]
+    ) -> dict[str, dict[LabelKey, Buckets]]:
+        table: dict[str, dict[LabelKey, Buckets]] = defaultdict(lambda: defaultdict(dict))
         for sample in self._answers.get(reading, ()):
             try:
                 bound = bound_of(sample.labels.get(native.LE, ""))
@@ -85,14 +87,14 @@ class Tables:
         return {service: dict(rows) for service, rows in table.items()}
 
 
-def endpoint_key(sample: Sample) -> Key:
+def endpoint_key(sample: Sample) -> LabelKey:
     """("POST /orders",), or ("",) for requests that matched no route."""
     method = sample.labels.get(native.METHOD, "")
     route = sample.labels.get(native.ROUTE, "")
     return (method + " " + route,) if method and route else ("",)
 
 
-def merge_buckets(rows: Mapping[Key, Buckets]) -> Buckets:
+def merge_buckets(rows: Mapping[LabelKey, Buckets]) -> Buckets:
     """Add histograms of the same bounds together."""
     merged: Buckets = {}
     for buckets in rows.values():
@@ -101,7 +103,7 @@ def merge_buckets(rows: Mapping[Key, Buckets]) -> Buckets:
     return merged
 
 
-def group(rows: Mapping[Key, float]) -> dict[str, dict[str, float]]:
+def group(rows: Mapping[LabelKey, float]) -> dict[str, dict[str, float]]:
     """Turn {(dependency, outcome): value} into {dependency: {outcome: value}}."""
     grouped: dict[str, dict[str, float]] = defaultdict(dict)
     for (first, second), value in rows.items():
@@ -109,8 +111,8 @@ def group(rows: Mapping[Key, float]) -> dict[str, dict[str, float]]:
     return dict(grouped)
 
 
-def _key_of(*labels: str) -> Callable[[Sample], Key]:
-    def key(sample: Sample) -> Key:
+def _key_of(*labels: str) -> Callable[[Sample], LabelKey]:
+    def key(sample: Sample) -> LabelKey:
         return tuple(sample.labels.get(label, "") for label in labels)
 
     return key
