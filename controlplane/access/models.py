@@ -132,6 +132,7 @@ class AuditEntry(models.Model):
     entry_hash = models.CharField(max_length=64, unique=True)
 
     class Meta:
+        verbose_name_plural = "audit entries"
         ordering = ["-number"]
         indexes = [
             models.Index(fields=["environment", "service", "-number"], name="audit_by_service"),

@@ -1,7 +1,8 @@
 """What the Tune form says: which fields changed, for how long, and why.
 
 Every control is submitted with what it showed (`was:<path>`), so that only what a person changed
-goes into the patch, even when the policy has changed meanwhile.
+goes into the patch, even when the policy has changed meanwhile. A script leaves out the groups of
+controls that nobody touched; without it all of them come, thousands for a large service.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from controlplane.kernel.jsondoc import format_path, parse_path
 from controlplane.policies.domain.fields import Field, field_for
 from dashboards.forms.canary import DEFAULT_PERCENT, read_ratio
 from dashboards.forms.policy_values import NEEDED, Unreadable, is_same, parsed
+from dashboards.forms.reasons import read_number
 from dashboards.templatetags.policy_text import may_be_empty
 
 WAS = "was:"
@@ -26,7 +28,7 @@ CUSTOM, PERMANENT = "custom", "permanent"
 EVERYBODY, CANARY = "all", "canary"
 TENANT_FIELDS = ("tenant.name", "tenant.per_s", "tenant.burst")
 LONGEST_REASON = 500
-MOST_FIELDS = 2000
+HALF_A_LIMIT = "A limit needs both numbers; empty both to remove it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,15 @@ class _Reading:
 
 
 def read_submission(data: QueryDict) -> Submission:
-    """Read the posted form. Reads every problem of shape; raises none."""
-    was = {
-        name.removeprefix(WAS): str(data[name])
-        for name in list(data)[:MOST_FIELDS]
-        if name.startswith(WAS)
-    }
-    texts = {path: str(data.get(path, "")) for path in was}
+    """Read the posted form, with every problem of shape in what people type.
+
+    Raises:
+        InvalidInput: a hidden field holds what no page put there.
+    """
+    was = {name.removeprefix(WAS): str(data[name]) for name in data if name.startswith(WAS)}
+    # A control that was not sent is not one that was emptied.
+    was = {path: text for path, text in was.items() if path in data}
+    texts = {path: str(data[path]) for path in was}
     reading = _Reading()
     for path, text in texts.items():
         found = field_for(path)
@@ -94,7 +98,7 @@ def read_submission(data: QueryDict) -> Submission:
         custom_s=custom_s,
         lasts=_lasts(choice, custom_s),
         reason=str(data.get("reason", "")).strip(),
-        version_number=_whole(str(data.get("version_number", ""))),
+        version_number=_version_number(data),
         reach=CANARY if data.get("reach") == CANARY else EVERYBODY,
         percent=str(data.get("percent", DEFAULT_PERCENT)).strip(),
     )
@@ -122,6 +126,15 @@ def check_apply(submission: Submission) -> dict[str, str]:
     if not submission.changed and not submission.errors:
         errors["form"] = "Nothing to apply: change at least one value first."
     return errors
+
+
+def is_not_removable(submission: Submission, path: str) -> bool:
+    """Whether a change empties a field that a version cannot hold empty."""
+    can_be_empty = not (submission.is_permanent or submission.is_canary)
+    if can_be_empty or path not in submission.texts or submission.texts[path].strip():
+        return False
+    found, parts = field_for(path), parse_path(path)
+    return found is not None and not found.is_nullable and block_of(parts) is None
 
 
 def block_of(parts: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -158,11 +171,12 @@ def _close_blocks(reading: _Reading, texts: Mapping[str, str], was: Mapping[str,
         if not any(path in reading.changed for path in paths):
             continue
         empty = [path for path in paths if not texts[path].strip()]
-        if len(empty) == len(paths):
+        halves = {format_path((*block, name)) for name in ("per_s", "burst")}
+        if halves <= set(empty):
             _set(reading.patch, block, None)
         elif empty:
             for path in empty:
-                reading.errors[path] = "A limit needs both numbers; empty both to remove it."
+                reading.errors[path] = HALF_A_LIMIT
 
 
 def _blocks(texts: Mapping[str, str]) -> dict[tuple[str, ...], list[str]]:
@@ -206,6 +220,12 @@ def _lasts(choice: str, custom_s: str) -> timedelta | None:
     text = custom_s if choice == CUSTOM else choice
     seconds = _whole(text)
     return None if seconds is None or choice == PERMANENT else timedelta(seconds=seconds)
+
+
+def _version_number(data: QueryDict) -> int | None:
+    """The version that the form was drawn from; None when it does not say."""
+    text = str(data.get("version_number", ""))
+    return read_number(text, "version_number") if text else None
 
 
 def _whole(text: str) -> int | None:

@@ -15,16 +15,26 @@ from controlplane.policies.selectors import (
     OverrideRow,
     list_changes,
     list_overrides_in_force,
+    list_policy_layers,
 )
 from controlplane.policies.selectors.history import ACTIONS_BY_KIND
-from controlplane.registry.selectors import get_service, list_service_headings
+from controlplane.registry.selectors import (
+    get_environment,
+    get_service,
+    list_service_headings,
+)
 from dashboards.presenters.canary import CanaryShown, present_canaries
 from dashboards.presenters.change_words import change_words
+from dashboards.presenters.changes_standing import Standing, standing_of
 from dashboards.presenters.values import ChangedField, changed_fields
 
 PAGE_SIZE = 50
 RECENT = 6
 SEARCHED_CHANGES = 500
+# What has an end ahead of it; after the others nothing is left to end.
+ENDING_BY_ITSELF = frozenset(
+    {"override.opened", "override.extended", "canary.started", "canary.widened"}
+)
 _UNDOING = {"revert": "override.revert", "rollback": "version.publish", "end": "canary.end"}
 KINDS = (
     ("override", "Overrides"),
@@ -46,6 +56,7 @@ class InForceRow:
     ends_at: datetime
     left_s: float
     fields: tuple[ChangedField, ...]
+    standing: Standing
     may_change: bool
 
 
@@ -121,7 +132,18 @@ def present_in_force(*, environment: str, service: str, actor: Actor, now: datet
     teams = _teams(environment)
     rows = list_overrides_in_force(environment, service or None, now=now)
     opened = _opened(environment, rows, now)
-    shown = (_in_force(row, opened.get(row.id), teams, actor, now) for row in rows)
+    slugs = {row.service for row in rows}
+    layers = list_policy_layers(get_environment(environment), slugs, now) if rows else {}
+    shown = (
+        _in_force(
+            row,
+            opened.get(row.id),
+            standing_of(row, layers.get(row.service, [])),
+            may_change=actor.may("override.revert", teams.get(row.service)),
+            now=now,
+        )
+        for row in rows
+    )
     return InForce(
         environment=environment,
         service=service,
@@ -219,7 +241,7 @@ def _row(
         applied=None if reached is None else reached.applied,
         live=None if reached is None else reached.live,
         p99_s=None if reached is None else reached.p99_s,
-        ends_at=change.ends_at,
+        ends_at=change.ends_at if change.action in ENDING_BY_ITSELF else None,
         may_undo=action is not None and actor.may(action, teams.get(change.service)),
     )
 
@@ -240,8 +262,9 @@ def _opened(
 def _in_force(
     row: OverrideRow,
     opened: tuple[FieldChange, ...] | None,
-    teams: Mapping[str, str],
-    actor: Actor,
+    standing: Standing,
+    *,
+    may_change: bool,
     now: datetime,
 ) -> InForceRow:
     # Too long ago to be found, or nothing differed: then what it sets, without what was before.
@@ -255,7 +278,8 @@ def _in_force(
         ends_at=row.ends_at,
         left_s=(row.ends_at - now).total_seconds(),
         fields=changed_fields(changes),
-        may_change=actor.may("override.revert", teams.get(row.service)),
+        standing=standing,
+        may_change=may_change,
     )
 
 

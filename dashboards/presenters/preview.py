@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from controlplane.kernel.errors import InvalidInput, Problem
-from controlplane.kernel.jsondoc import merge_patch, parse_path
+from controlplane.kernel.jsondoc import parse_path
 from controlplane.policies.domain.checks import check_policy
 from controlplane.policies.domain.diff import FieldChange, diff_effective
 from controlplane.policies.domain.guardrails import check_guardrails
+from controlplane.policies.domain.patches import patched_document
 from controlplane.policies.domain.resolve import Layer, Resolved, resolve
 from controlplane.policies.domain.validate import validate_patch
 from controlplane.policies.selectors import current_version, policy_layers
@@ -116,7 +117,7 @@ def _with_change(
 ) -> list[Layer]:
     if kind == "override":
         return [*layers, Layer("override", "this change", patch)]
-    version = Layer("version", "this version", merge_patch(document, patch))
+    version = Layer("version", "this version", patched_document(document, patch))
     below = [layer for layer in layers if layer.kind == "fleet_default"]
     above = [layer for layer in layers if layer.kind == "override"]
     return [*below, version, *above]

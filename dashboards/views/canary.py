@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_POST, require_safe
 
 from controlplane.kernel.clock import utc_now
@@ -19,6 +19,7 @@ from dashboards.forms.canary import read_ratio, read_seen_ratio
 from dashboards.forms.reasons import read_reason, reason_problem
 from dashboards.presenters.canary import CanaryPanel, present_canary
 from dashboards.templatetags.links import link_to
+from dashboards.views.once import Done, once
 from dashboards.views.scope import Scope, draw, page, region
 
 NO_PERCENT = "Choose how many instances it should reach."
@@ -65,7 +66,9 @@ def widen(request: HttpRequest, scope: Scope, canary_id: int) -> HttpResponse:
             expected_ratio=read_seen_ratio(request.POST),
         )
 
-    return _answer(request, scope, canary_id, act, errors, is_for_canary=True)
+    return _answer(
+        request, scope, canary_id, act, errors, action="canary.widen", is_for_canary=True
+    )
 
 
 @require_POST
@@ -84,7 +87,8 @@ def promote(request: HttpRequest, scope: Scope, canary_id: int) -> HttpResponse:
             expected_ratio=read_seen_ratio(request.POST),
         )
 
-    return _answer(request, scope, canary_id, act, {"reason": problem} if problem else {})
+    errors = {"reason": problem} if problem else {}
+    return _answer(request, scope, canary_id, act, errors, action="canary.promote")
 
 
 @require_POST
@@ -102,7 +106,7 @@ def end(request: HttpRequest, scope: Scope, canary_id: int) -> HttpResponse:
             now=utc_now(),
         )
 
-    return _answer(request, scope, canary_id, act, {})
+    return _answer(request, scope, canary_id, act, {}, action="canary.end")
 
 
 def _answer(
@@ -112,22 +116,27 @@ def _answer(
     act: Callable[[], None],
     errors: dict[str, str],
     *,
+    action: str,
     is_for_canary: bool = False,
 ) -> HttpResponse:
     service = get_canary(canary_id).service
+    newest = latest_canary_publication if is_for_canary else latest_publication
+
+    def write() -> Done:
+        act()
+        publication = newest(service.environment.slug, service.slug)
+        if publication is None:
+            return Done(link_to(scope, "changes", service=service.slug))
+        return Done(link_to(scope, "change", publication.sequence))
+
+    scope.actor.require(action, service.team.slug)
     status = 422
     if not errors:
         try:
-            act()
+            return once(request, write, now=utc_now())
         except (InvalidInput, Conflict, PreconditionFailed) as error:
             errors, status = {"form": _sentence(error)}, error.status
-    if errors:
-        return _draw(request, scope, service.slug, errors=errors, status=status)
-    newest = latest_canary_publication if is_for_canary else latest_publication
-    publication = newest(service.environment.slug, service.slug)
-    if publication is None:
-        return HttpResponseRedirect(link_to(scope, "changes", service=service.slug))
-    return HttpResponseRedirect(link_to(scope, "change", publication.sequence))
+    return _draw(request, scope, service.slug, errors=errors, status=status)
 
 
 def _draw(

@@ -22,6 +22,7 @@ from dashboards.presenters.changes import (
 )
 from dashboards.presenters.spread import present_change, present_spread
 from dashboards.templatetags.links import link_to
+from dashboards.views.once import Done, once
 from dashboards.views.scope import Scope, draw, page, region
 
 
@@ -79,45 +80,49 @@ def spread_region(request: HttpRequest, scope: Scope, sequence: int) -> HttpResp
 @page
 def revert(request: HttpRequest, scope: Scope, override_id: int) -> HttpResponse:
     """End an override now, and follow that change."""
-    override = get_override(override_id)
-    revert_override(
-        actor=scope.actor,
-        override=override,
-        reason=read_reason(request.POST, default=f"Reverted by hand: {override.reason}"[:500]),
-        now=utc_now(),
-    )
-    return _follow(override.service.environment.slug, override.service.slug, scope)
+    override, now = get_override(override_id), utc_now()
+    service = override.service
+
+    def act() -> Done:
+        revert_override(
+            actor=scope.actor,
+            override=override,
+            reason=read_reason(request.POST, default=f"Reverted by hand: {override.reason}"[:500]),
+            now=now,
+        )
+        publication = latest_publication(service.environment.slug, service.slug)
+        if publication is None:
+            return Done(link_to(scope, "changes"))
+        return Done(link_to(scope, "change", publication.sequence))
+
+    scope.actor.require("override.revert", service.team.slug)
+    return once(request, act, now=now)
 
 
 @require_POST
 @page
 def extend(request: HttpRequest, scope: Scope, override_id: int) -> HttpResponse:
     """Give an override more time, and go back to where it was asked for."""
-    override = get_override(override_id)
-    by = read_extension(request.POST)
-    try:
+    override, now = get_override(override_id), utc_now()
+    by, slug = read_extension(request.POST), override.service.slug
+
+    def act() -> Done:
         extended = extend_override(
             actor=scope.actor,
             override=override,
             by=by,
             reason=read_reason(request.POST, default="Extended by hand"),
-            now=utc_now(),
+            now=now,
         )
+        ends = f"{extended.ends_at:%H:%M:%S}"
+        return Done(link_to(scope, "changes"), f"The override on {slug} now ends at {ends} UTC.")
+
+    scope.actor.require("override.extend", override.service.team.slug)
+    try:
+        return once(request, act, now=now)
     except Conflict as error:
         messages.error(request, error.message)
-    else:
-        messages.success(
-            request,
-            f"The override on {override.service.slug} now ends at {extended.ends_at:%H:%M:%S} UTC.",
-        )
     return HttpResponseRedirect(link_to(scope, "changes"))
-
-
-def _follow(environment: str, service_slug: str, scope: Scope) -> HttpResponse:
-    publication = latest_publication(environment, service_slug)
-    if publication is None:
-        return HttpResponseRedirect(link_to(scope, "changes"))
-    return HttpResponseRedirect(link_to(scope, "change", publication.sequence))
 
 
 def _in_force(request: HttpRequest, scope: Scope) -> InForce:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from controlplane.kernel.clock import utc_now
-from controlplane.kernel.errors import InvalidInput, PreconditionFailed, TidegateError
+from controlplane.kernel.errors import (
+    Conflict,
+    InvalidInput,
+    PreconditionFailed,
+    TidegateError,
+)
 from controlplane.policies.selectors import get_fleet_default, get_version, latest_publication
 from controlplane.policies.services import publish_fleet_default, publish_version
 from controlplane.registry.selectors import get_environment, get_service
@@ -19,6 +24,7 @@ from dashboards.presenters.rollback import (
     present_rollback,
 )
 from dashboards.templatetags.links import link_to
+from dashboards.views.once import Done, once
 from dashboards.views.scope import Scope, draw, page
 
 
@@ -81,16 +87,20 @@ def _answer(request: HttpRequest, scope: Scope, shown: Rollback, publish: Any) -
     problem = reason_problem(reason)
     if problem:
         return _draw(request, scope, shown, reason=reason, error=problem, status=422)
-    try:
+
+    def act() -> Done:
         publish(reason, read_number(request.POST.get("current"), "current"))
-    except (InvalidInput, PreconditionFailed) as error:
+        publication = latest_publication(scope.environment, shown.service)
+        if publication is None:
+            return Done(link_to(scope, "changes"))
+        return Done(link_to(scope, "change", publication.sequence))
+
+    try:
+        return once(request, act, now=utc_now())
+    except (Conflict, InvalidInput, PreconditionFailed) as error:
         return _draw(
             request, scope, shown, reason=reason, error=_sentence(error), status=error.status
         )
-    publication = latest_publication(scope.environment, shown.service)
-    if publication is None:
-        return HttpResponseRedirect(link_to(scope, "changes"))
-    return HttpResponseRedirect(link_to(scope, "change", publication.sequence))
 
 
 def _draw(

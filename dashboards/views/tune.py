@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.views.decorators.http import require_http_methods, require_POST
 
 from controlplane.kernel.clock import utc_now
-from controlplane.kernel.errors import Conflict, InvalidInput, PreconditionFailed, TidegateError
-from controlplane.kernel.jsondoc import merge_patch
+from controlplane.kernel.errors import (
+    Conflict,
+    InvalidInput,
+    PreconditionFailed,
+    Problem,
+    TidegateError,
+)
 from controlplane.policies.domain.fields import field_for
+from controlplane.policies.domain.patches import patched_document
 from controlplane.policies.selectors import (
     current_version,
     latest_canary_publication,
     latest_publication,
 )
-from controlplane.policies.services import open_override, publish_version, start_canary
+from controlplane.policies.services import (
+    open_override,
+    publish_version,
+    publishing,
+    start_canary,
+)
 from controlplane.registry.selectors import get_service
 from dashboards.forms.canary import read_ratio
 from dashboards.forms.tune import (
@@ -26,6 +37,7 @@ from dashboards.forms.tune import (
     LASTS,
     Submission,
     check_apply,
+    is_not_removable,
     read_submission,
 )
 from dashboards.presenters.preview import Kind, Preview, present_preview
@@ -33,11 +45,18 @@ from dashboards.presenters.rejections import present_rejections
 from dashboards.presenters.tune import present_in_force_values, present_tune
 from dashboards.presenters.values import problem_text
 from dashboards.templatetags.links import link_to
+from dashboards.views.large_form import takes_large_form
+from dashboards.views.once import Done, once
 from dashboards.views.scope import Scope, draw, page, region
 
+NOT_REMOVABLE = (
+    "The fleet default sets this, and a version can replace it but not take it away: enter the "
+    "value you want, or open an override."
+)
 LONGEST_PREFILL = 40  # characters of one value in a link
 
 
+@takes_large_form
 @require_http_methods(["GET", "HEAD", "POST"])
 @page
 def tune(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
@@ -56,6 +75,7 @@ def tune(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
     return _draw(request, scope, service_slug, blank, {}, section=request.GET.get("section", ""))
 
 
+@takes_large_form
 @require_POST
 @region
 def preview_region(request: HttpRequest, scope: Scope, service_slug: str) -> HttpResponse:
@@ -71,24 +91,13 @@ def _apply(request: HttpRequest, scope: Scope, service_slug: str) -> HttpRespons
     submission = read_submission(request.POST)
     scope.actor.require(_action(submission), service.team.slug)
     section = request.POST.get("section", "")
-    errors = {**submission.errors, **check_apply(submission)}
-    if not errors:
-        errors = _overtaken(scope, service_slug, submission)
-    status = 422
+    errors, status = {**submission.errors, **check_apply(submission)}, 422
     if not errors:
         try:
-            _write(scope, service_slug, submission)
+            return once(request, lambda: _write(scope, service_slug, submission), now=utc_now())
         except (InvalidInput, Conflict, PreconditionFailed) as error:
             errors, status = _problems(error, submission), error.status
-    if errors:
-        return _draw(
-            request, scope, service_slug, submission, errors, section=section, status=status
-        )
-    newest = latest_canary_publication if submission.is_canary else latest_publication
-    publication = newest(scope.environment, service_slug)
-    if publication is None:
-        return HttpResponseRedirect(link_to(scope, "changes", service=service_slug))
-    return HttpResponseRedirect(link_to(scope, "change", publication.sequence))
+    return _draw(request, scope, service_slug, submission, errors, section=section, status=status)
 
 
 def _action(submission: Submission) -> str:
@@ -97,10 +106,21 @@ def _action(submission: Submission) -> str:
     return "version.publish" if submission.is_permanent else "override.open"
 
 
-def _write(scope: Scope, service_slug: str, submission: Submission) -> None:
+def _write(scope: Scope, service_slug: str, submission: Submission) -> Done:
+    with publishing():  # of two at the same moment, the second one sees what the first one did
+        _refuse_overtaken(scope, service_slug, submission)
+        _change(scope, service_slug, submission)
+        newest = latest_canary_publication if submission.is_canary else latest_publication
+        publication = newest(scope.environment, service_slug)
+    if publication is None:
+        return Done(link_to(scope, "changes", service=service_slug))
+    return Done(link_to(scope, "change", publication.sequence))
+
+
+def _change(scope: Scope, service_slug: str, submission: Submission) -> None:
     now, service = utc_now(), get_service(scope.environment, service_slug)
     version = current_version(service)
-    document = merge_patch({} if version is None else version.document, submission.patch)
+    document = patched_document({} if version is None else version.document, submission.patch)
     if submission.is_canary and submission.lasts is not None:
         start_canary(
             actor=scope.actor,
@@ -132,19 +152,28 @@ def _write(scope: Scope, service_slug: str, submission: Submission) -> None:
         )
 
 
-def _overtaken(scope: Scope, service_slug: str, submission: Submission) -> dict[str, str]:
-    """Fields that somebody else changed since this form was opened."""
+def _refuse_overtaken(scope: Scope, service_slug: str, submission: Submission) -> None:
+    """Leave alone what somebody changed since this form was opened; a new tenant was not set."""
     in_force = present_in_force_values(
-        scope.environment, service_slug, tuple(submission.was), utc_now()
+        scope.environment, service_slug, submission.changed, utc_now()
     )
-    return {
-        path: f"This is {now or 'not set'} now, set by {layer} since you opened the page. "
-        "Check it and apply again."
-        for path in submission.changed
-        if path in submission.was
-        for now, layer in [in_force.get(path, ("", "nobody"))]
-        if now != submission.was[path]
-    }
+    problems: list[Problem] = []
+    for path in submission.changed:
+        now, layer = in_force.get(path, ("", "nobody"))
+        if now != submission.was.get(path, ""):
+            typed = submission.texts.get(path, "").strip()
+            problems.append(Problem(path, _overtaken(now, layer, is_asked_for=now == typed)))
+        elif layer.startswith("fleet default") and is_not_removable(submission, path):
+            problems.append(Problem(path, NOT_REMOVABLE))
+    if problems:
+        raise InvalidInput("this cannot be applied as it stands", problems=problems)
+
+
+def _overtaken(now: str, layer: str, *, is_asked_for: bool) -> str:
+    changed = f"set by {layer} since you opened the page."
+    if is_asked_for:
+        return f"This is {now or 'not set'} already, {changed}"
+    return f"This is {now or 'not set'} now, {changed} Check it and apply again."
 
 
 def _problems(error: TidegateError, submission: Submission) -> dict[str, str]:

@@ -231,7 +231,7 @@ def test_limits_are_compared_with_all_instances_together(
 
     assert "per instance × 3 instances" in text
     assert "29 /s 10 /s 30 /s" in text
-    assert "tenant limit 0.4 /s" in text
+    assert "Refused: 0.4 /s (tenant limit)" in text
 
 
 def test_a_hot_tenant_is_named_with_its_limit(
@@ -345,7 +345,7 @@ def test_the_page_makes_a_bounded_number_of_queries(
     [
         ({}, {}, "What is refused is not measured."),
         ({"rate": 0.0, "shed": 0.0}, {"rate": 0.0}, "Nothing is refused."),
-        ({"rate": 0.0, "shed": 2.5}, {}, "Refused: shed 2.5 /s"),
+        ({"rate": 0.0, "shed": 2.5}, {}, "Refused: 2.5 /s (shed)"),
         ({"rate": 1.0}, {"rate": 3.0}, "would refuse 3.0 /s (shadow)"),
     ],
     ids=["not measured", "nothing", "shed", "shadow"],

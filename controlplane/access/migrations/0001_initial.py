@@ -44,6 +44,7 @@ class Migration(migrations.Migration):
                 ('entry_hash', models.CharField(max_length=64, unique=True)),
             ],
             options={
+                'verbose_name_plural': 'audit entries',
                 'ordering': ['-number'],
                 'indexes': [models.Index(fields=['environment', 'service', '-number'], name='audit_by_service')],
             },

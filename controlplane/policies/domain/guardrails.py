@@ -193,9 +193,9 @@ def _budget(retry: Mapping[str, Any], target: str, parts: tuple[str, ...]) -> It
     path = format_path((*parts, "retry", "budget", "ratio"))
     added = f"Retries of {target} may add {_percent(budget['ratio'])} to the load"
     if budget["ratio"] >= RETRY_RATIO_STOP:
-        yield Guardrail("stop", path, f"{added}: that is no budget; 0.1 is usual.")
+        yield Guardrail("stop", path, f"{added}: that is no budget; 10% is usual.")
     elif budget["ratio"] > RETRY_RATIO_WARN:
-        yield Guardrail("warn", path, f"{added}; 0.1 is usual.")
+        yield Guardrail("warn", path, f"{added}; 10% is usual.")
     elif budget["ratio"] == 0 and budget["min_per_s"] == 0:
         yield Guardrail("warn", path, f"The retry budget is 0: {target} are never retried.")
     else:

@@ -86,9 +86,9 @@ class Budget(Block):
         "ratio",
         (0, 1),
         "Retry budget",
-        "Retries as a share of requests, counted in each instance over the window: 0.1 lets one "
-        "retry through for ten requests, however much fails. The number that ends a retry storm: "
-        "lower it first. 1 lets retries double the load.",
+        "Retries as a share of requests, counted in each instance over the window: 0.1, which "
+        "is 10%, lets one retry through for ten requests, however much fails. The number that ends "
+        "a retry storm: lower it first. 1, which is 100%, lets retries double the load.",
     )
     min_per_s: float = measure(
         1,

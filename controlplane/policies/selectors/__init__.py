@@ -18,6 +18,7 @@ from controlplane.policies.selectors.effective import (
     list_effective_policies,
     list_fleet_defaults,
     list_overrides_in_force,
+    list_policy_layers,
     list_versions,
     policy_layers,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "list_effective_policies",
     "list_fleet_defaults",
     "list_overrides_in_force",
+    "list_policy_layers",
     "list_versions",
     "policy_layers",
 ]

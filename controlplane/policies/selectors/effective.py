@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,16 @@ def effective_policy(service: Service, now: datetime) -> Resolved:
 def policy_layers(service: Service, now: datetime) -> list[Layer]:
     """Return the layers in force on a service, lowest first, without the built-in one."""
     return read_sources(service, now=now).layers_at(now)
+
+
+def list_policy_layers(
+    environment: Environment, service_slugs: Collection[str], now: datetime
+) -> dict[str, list[Layer]]:
+    """Return what `policy_layers` does for several services, by name; five queries."""
+    return {
+        slug: sources.layers_at(now)
+        for slug, sources in read_fleet_sources(environment, now=now, only=service_slugs).items()
+    }
 
 
 def list_effective_policies(environment: Environment, now: datetime) -> dict[str, Resolved]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -130,8 +131,15 @@ def read_sources(service: Service, *, now: datetime) -> PolicySources:
     )
 
 
-def read_fleet_sources(environment: Environment, *, now: datetime) -> dict[str, PolicySources]:
-    """Return what decides the policy of every registered service, by name; five queries."""
+def read_fleet_sources(
+    environment: Environment, *, now: datetime, only: Collection[str] | None = None
+) -> dict[str, PolicySources]:
+    """Return what decides the policy of every registered service, by name; five queries.
+
+    Args:
+        only: names of services; no other service is read.
+    """
+    mine = {} if only is None else {"service__slug__in": only}
     fleet_default = newest_fleet_default(environment)
     newest_number = (
         PolicyVersion.objects.filter(service=OuterRef("service"))
@@ -143,19 +151,23 @@ def read_fleet_sources(environment: Environment, *, now: datetime) -> dict[str, 
     versions = {
         version.service_id: version
         for version in PolicyVersion.objects.filter(
-            environment=environment, service__isnull=False, number=Subquery(newest_number)
+            environment=environment, service__isnull=False, number=Subquery(newest_number), **mine
         )
     }
     overrides: dict[int, list[Override]] = {}
     for override in Override.objects.filter(
-        service__environment=environment, closed_at=None, ends_at__gt=now
+        service__environment=environment, closed_at=None, ends_at__gt=now, **mine
     ).order_by("id"):
         overrides.setdefault(override.service_id, []).append(override)
     canaries = {
         canary.service_id: canary
-        for canary in Canary.objects.filter(service__environment=environment, closed_at=None)
+        for canary in Canary.objects.filter(
+            service__environment=environment, closed_at=None, **mine
+        )
     }
     services = environment.services.order_by("slug").values_list("id", "slug")
+    if only is not None:
+        services = services.filter(slug__in=only)
     return {
         slug: PolicySources(
             fleet_default, versions.get(pk), tuple(overrides.get(pk, ())), canaries.get(pk)

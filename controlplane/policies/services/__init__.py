@@ -11,6 +11,7 @@ from controlplane.policies.services.overrides import (
     open_override,
     revert_override,
 )
+from controlplane.policies.services.publications import publishing
 from controlplane.policies.services.publishing import (
     publish_fleet_default,
     publish_version,
@@ -25,6 +26,7 @@ __all__ = [
     "promote_canary",
     "publish_fleet_default",
     "publish_version",
+    "publishing",
     "revert_override",
     "roll_back_fleet_default",
     "roll_back_version",

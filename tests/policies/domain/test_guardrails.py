@@ -97,13 +97,13 @@ def found(document: dict[str, Any]) -> list[Guardrail]:
             at(f"{PAYMENTS}.retry.budget.ratio", 0.3),
             "warn",
             f"{PAYMENTS}.retry.budget.ratio",
-            "Retries of calls to payments may add 30% to the load; 0.1 is usual.",
+            "Retries of calls to payments may add 30% to the load; 10% is usual.",
         ),
         (
             at(f"{PAYMENTS}.retry.budget.ratio", 1),
             "stop",
             f"{PAYMENTS}.retry.budget.ratio",
-            "Retries of calls to payments may add 100% to the load: that is no budget; 0.1 is "
+            "Retries of calls to payments may add 100% to the load: that is no budget; 10% is "
             "usual.",
         ),
         (

@@ -4,3 +4,5 @@ import "./shortcuts.js";
 import "./steady.js";
 import "./sync.js";
 import "./charts.js";
+import "./changes_only.js";
+import "./wrote.js";

@@ -1,7 +1,8 @@
 /**
  * When regions refresh, and what the page says when they cannot.
  *
- * Polls stop in hidden tabs, while the reader has paused them, and while text is selected.
+ * Polls stop in hidden tabs, while the reader has paused them, and while text is selected. A
+ * change made in another tab refreshes hidden ones too, but nothing that is paused or selected.
  * Ages keep counting between refreshes, so that a figure never looks younger than it is.
  */
 let paused = false;
@@ -18,7 +19,9 @@ function isBeingCopied(element) {
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (isPoll(event) && (document.hidden || paused || isBeingCopied(event.detail.elt))) event.preventDefault();
+  const isNews = event.detail.requestConfig?.triggeringEvent?.type === "override-changed";
+  if (!isPoll(event) && !isNews) return;
+  if ((document.hidden && !isNews) || paused || isBeingCopied(event.detail.elt)) event.preventDefault();
 });
 
 /** Show or hide the banner that says Tidegate itself does not answer. */

@@ -17,7 +17,7 @@ document.addEventListener("input", (event) => {
     return;
   }
   const slider = sliderOf(event.target);
-  if (slider && event.target.value !== "") slider.value = event.target.value;
+  if (slider && event.target.value.trim() && Number.isFinite(Number(event.target.value))) slider.value = event.target.value;
 });
 
 document.addEventListener("click", (event) => {
