@@ -28,7 +28,7 @@ from tests.delivery.builders import (
 )
 from tidegate import PolicyClient
 from tidegate.client import Surroundings
-from tidegate.control_plane import Token
+from tidegate.credentials import Token
 
 
 def policy(shed_level: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import httpx
 from tests.sdk.inbound import FakeClock, document
 from tidegate import Policy, PolicyClient
 from tidegate.client import Surroundings
-from tidegate.control_plane import Token
+from tidegate.credentials import Token
 from tidegate.disk_copy import InThread
 
 NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC).timestamp()
@@ -107,6 +107,7 @@ class Follower:
         instance: str = "checkout-1",
         in_thread: InThread = asyncio.to_thread,
         token: Token = "tgs_secret",
+        url: str = "https://tidegate.example/",
         **options: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -116,7 +117,7 @@ class Follower:
         self.luck = luck
         self.levels: list[int] = []
         self.client = PolicyClient(
-            "https://tidegate.example/",
+            url,
             "prod",
             "checkout",
             token,

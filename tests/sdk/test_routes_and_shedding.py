@@ -30,7 +30,7 @@ KEYS = [
         ("GET", "/files/axjson", "GET /files/{rest:path}"),
         ("GET", "/", "GET /"),
         ("GET", "/products/", None),
-        ("GET", "/products/17/", None),
+        ("GET", "/products/17/", "GET /products/{id}"),
         ("GET", "/products/17/reviews", None),
         ("DELETE", "/products/17", None),
         ("GET", "/PRODUCTS/17", None),

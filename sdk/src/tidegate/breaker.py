@@ -19,8 +19,11 @@ from tidegate.windows import CountWindow, Window, count_window_of, time_window_o
 
 Permit = NewType("Permit", int)
 
-# Never a current generation, so the calls of a shadow breaker that is open count for nothing.
+# Older than any, so the calls of a shadow breaker that is open count for nothing.
 _SHADOW_PERMIT = Permit(-1)
+
+# A probe that is under way for this long, or for open_s if that is more, may be lost.
+_SHORTEST_PATIENCE_S = 1.0
 
 _KINDS = 4
 _FAILED = 1  # bits of a call's kind in the window
@@ -50,7 +53,8 @@ class Breaker:
     """Decides whether calls to one dependency may be sent.
 
     In `shadow` it goes through its states and lets every call through; in `disabled` it keeps
-    counting, so that it is not blind when enabled again.
+    counting, so that it is not blind when enabled again. Half open, it sends `half_open_calls`
+    probes, in its own time, and decides as soon as no answer could change what they say.
     """
 
     def __init__(
@@ -65,12 +69,12 @@ class Breaker:
         self._on_transition = on_transition
         self._lock = threading.RLock()  # on_transition is called under it, and may read state
         self._window = _window_of(policy.window, [], clock())
-        # Each change of state starts a new generation: a call admitted before it may not
-        # judge the probes of after it.
-        self._generation = 1
+        # Permits are numbered, and each change of state starts with a new one: a call admitted
+        # before it may not judge the probes of after it.
+        self._first_permit = self._last_permit = 1
         self._state = BreakerState.CLOSED
         self._since_s = clock()
-        self._probes_sent = 0
+        self._under_way: dict[Permit, float] = {}  # probes and when they were let go, oldest first
         self._probes = [0] * _KINDS
         self._reported = self._state_at(self._since_s)
         renew_in_children(self)
@@ -109,9 +113,12 @@ class Breaker:
             mode = self._policy.mode
             if mode is BreakerMode.FORCED_OPEN:
                 return None
-            if self._state is BreakerState.CLOSED or self._admits_probe(self._clock()):
-                return Permit(self._generation)
-            return _SHADOW_PERMIT if mode is BreakerMode.SHADOW else None
+            if self._state is BreakerState.CLOSED:
+                return Permit(self._first_permit)
+            permit = self._admit_probe(self._clock())
+            if permit is None and mode is BreakerMode.SHADOW:
+                return _SHADOW_PERMIT
+            return permit
 
     @staticmethod
     def would_reject(permit: Permit) -> bool:
@@ -125,7 +132,7 @@ class Breaker:
         A call admitted before the last change of state counts for nothing.
         """
         with self._lock:
-            if permit is not None and permit != self._generation:
+            if permit is not None and permit < self._first_permit:
                 return
             kind = 0 if ok else _FAILED
             if duration_s * 1000.0 >= self._policy.slow_call_ms:
@@ -135,14 +142,14 @@ class Breaker:
                 self._window.add(kind, now_s)
                 self._judge_window(now_s)
             elif self._state is BreakerState.HALF_OPEN:
+                self._take_back(permit)
                 self._probes[kind] += 1
                 self._judge_probes(now_s)
 
     def cancel(self, permit: Permit) -> None:
         """Give a permit back for a call that says nothing about the dependency."""
         with self._lock:
-            if permit == self._generation and self._state is BreakerState.HALF_OPEN:
-                self._probes_sent = max(sum(self._probes), self._probes_sent - 1)
+            self._take_back(permit)
 
     def retune(self, policy: BreakerPolicy) -> None:
         """Obey `policy` from now on, keeping state and what the window knows.
@@ -166,8 +173,12 @@ class Breaker:
             self._report(now_s)
 
     def renew_after_fork(self) -> None:
-        """Free the lock in a forked child; what was counted stays counted."""
+        """Free the lock in a forked child; what was counted stays counted.
+
+        The probes under way are the parent's, and come back there.
+        """
         self._lock = threading.RLock()
+        self._under_way = {}
 
     def _state_at(self, now_s: float) -> BreakerState:
         if self._policy.mode is BreakerMode.FORCED_OPEN:
@@ -178,19 +189,32 @@ class Breaker:
             return BreakerState.HALF_OPEN
         return self._state
 
-    def _admits_probe(self, now_s: float) -> bool:
-        """Whether an open or half-open breaker lets this call probe; takes the probe's place."""
+    def _admit_probe(self, now_s: float) -> Permit | None:
+        """A permit if an open or half-open breaker lets this call probe, else None."""
         if self._state is BreakerState.OPEN:
             if now_s < self._since_s + self._policy.open_s:
-                return False
+                return None
             self._enter(BreakerState.HALF_OPEN, now_s)
-        elif self._probes_sent >= self._policy.half_open_calls:
-            # Probes whose callers never came back must not hold the breaker half-open for ever.
-            if now_s < self._since_s + max(self._policy.open_s, 1.0):
-                return False
-            self._enter(BreakerState.HALF_OPEN, now_s)
-        self._probes_sent += 1
-        return True
+        elif len(self._under_way) + sum(self._probes) >= self._policy.half_open_calls:
+            # A probe whose caller never came back must not hold the breaker half open for ever.
+            # It may be slow instead: then its answer still counts, like that of the one let go
+            # in its place.
+            longest = next(iter(self._under_way), None)
+            patience_s = max(self._policy.open_s, _SHORTEST_PATIENCE_S)
+            if longest is None or now_s < self._under_way[longest] + patience_s:
+                return None
+            del self._under_way[longest]
+        self._last_permit += 1
+        permit = Permit(self._last_permit)
+        self._under_way[permit] = now_s
+        return permit
+
+    def _take_back(self, permit: Permit | None) -> None:
+        """Free the place of a probe; without a permit, that of the longest under way."""
+        if permit is None:
+            permit = next(iter(self._under_way), None)
+        if permit is not None:
+            self._under_way.pop(permit, None)
 
     def _judge_window(self, now_s: float) -> None:
         totals = self._window.totals
@@ -204,11 +228,15 @@ class Breaker:
             self._enter(BreakerState.OPEN, now_s)
 
     def _judge_probes(self, now_s: float) -> None:
-        """Reopen as soon as the probes cannot pass any more; close when all have passed."""
-        counts = _counts(self._probes)
-        if self._fails(counts, self._policy.half_open_calls):
+        """Open or close as soon as the answers that are missing cannot change the verdict."""
+        counts, wanted = _counts(self._probes), self._policy.half_open_calls
+        missing = max(0, wanted - counts.calls)
+        worst = WindowCounts(
+            counts.calls + missing, counts.failures + missing, counts.slow + missing
+        )
+        if self._fails(counts, wanted):
             self._enter(BreakerState.OPEN, now_s)
-        elif counts.calls >= self._policy.half_open_calls:
+        elif not self._fails(worst, wanted):
             self._window.clear()
             self._enter(BreakerState.CLOSED, now_s)
 
@@ -221,8 +249,9 @@ class Breaker:
     def _enter(self, state: BreakerState, now_s: float) -> None:
         self._state = state
         self._since_s = now_s
-        self._generation += 1
-        self._probes_sent = 0
+        self._last_permit += 1
+        self._first_permit = self._last_permit
+        self._under_way = {}
         self._probes = [0] * _KINDS
         self._report(now_s)
 

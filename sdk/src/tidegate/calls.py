@@ -89,8 +89,12 @@ class CallRules:
             return refused(request, dependency.name, dependency.breaker.retry_after_s)
         if is_first:
             dependency.budget.record_request()
-        add_context_headers(request, started_s)
-        limit_timeouts(request, timeouts.connect_ms / 1000.0, limit_s)
+        try:
+            add_context_headers(request, started_s)
+            limit_timeouts(request, timeouts.connect_ms / 1000.0, limit_s)
+        except BaseException:
+            dependency.breaker.cancel(permit)  # nothing will be sent that could come back
+            raise
         return Admission(permit, started_s, limit_s, full_s)
 
     def settle(self, admission: Admission, outcome: str) -> None:

@@ -20,7 +20,8 @@ import httpx
 
 from tidegate.adoption import LOOK_AT_CLOCK_S, Adoption, Handover
 from tidegate.clock import Clock, ServerClock, elapsed_s, monotonic_s, wall_s
-from tidegate.control_plane import ControlPlane, Token
+from tidegate.control_plane import ControlPlane
+from tidegate.credentials import Token
 from tidegate.disk_copy import DiskCopy, InThread
 from tidegate.following import Following, Pace
 from tidegate.identity import Identity
@@ -52,9 +53,10 @@ class PolicyClient:
     """Keeps the policy of this process current.
 
     Args:
-        url: the control plane, such as `https://tidegate.example`.
+        url: the control plane, such as `https://tidegate.example`, without a user name or password.
         token: this service's token (`tgs_...`), or a quick function that returns the present one;
-            it is called before every request, so that a rotated token needs no restart.
+            it is called before every request, so that a rotated token needs no restart. Space
+            around it, such as the end of a line, does not count.
         instance_id: names this process, by 1 to 128 of: letters, digits, . _ : -. By default host,
             process ID and a random part, made anew in a forked child.
         state_dir: where the last good policy is kept for the next start; None keeps none.

@@ -18,6 +18,7 @@ import httpx
 
 from tidegate.breaker import Breaker
 from tidegate.clock import Clock, ServerClock, monotonic_s
+from tidegate.credentials import Token, TokenUnusable, bearer_of, checked_url
 from tidegate.outbound_policy import BreakerMode, BreakerPolicy, WindowKind, WindowPolicy
 from tidegate.publication import parse_etag
 from tidegate.retry import retry_after_s
@@ -28,12 +29,10 @@ Answered = TypeVar("Answered")
 KEYS_PATH = "/config/v1/keys"
 MAX_KEYS_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024
+_DETAIL_BYTES = 4096  # more than is shown: the end of a token must not be cut off before it
 _CONNECT_S = 2.0
 _ANSWER_S = 5.0  # how long an answer may take beyond the wait that was asked for
 FIRST_BYTE_S = 5.0  # a server begins a stream at once; what begins late is being buffered
-
-Token = str | Callable[[], str]
-"""A token, or a function that returns the one to use now, called before every request."""
 
 # Five failures in a row, and no success among them: then one probe every five seconds. A rate
 # below 1 would open the circuit on the very success that follows four failures.
@@ -83,7 +82,8 @@ class Unavailable(Exception):
     """No usable answer. `retry_after_s` is what the server asked for, if it did.
 
     `is_refusal` when the control plane is up but will not serve this client (401, 403, 404);
-    `is_silence` when a request was taken and no answer to it began in time.
+    `is_silence` when a request was taken and no answer to it began in time; `is_unasked` when
+    there is no token to ask with, which says nothing about the control plane.
     """
 
     def __init__(
@@ -93,11 +93,13 @@ class Unavailable(Exception):
         retry_after_s: float | None = None,
         is_refusal: bool = False,
         is_silence: bool = False,
+        is_unasked: bool = False,
     ) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.is_refusal = is_refusal
         self.is_silence = is_silence
+        self.is_unasked = is_unasked
 
 
 class ControlPlane:
@@ -108,6 +110,9 @@ class ControlPlane:
         token: or a function that returns the present one.
         clock: learns the server's time from every answer.
         transport: replaces the network, for tests.
+
+    Raises:
+        ValueError: nothing can be asked at this address, or with this token.
     """
 
     def __init__(
@@ -122,12 +127,13 @@ class ControlPlane:
         monotonic: Clock = monotonic_s,
     ) -> None:
         path = f"/config/v1/{quote(environment, safe='')}/{quote(service, safe='')}"
-        self._url = url.rstrip("/") + path
-        self._keys_url = url.rstrip("/") + KEYS_PATH
+        address = checked_url(url)
+        self._url = address + path
+        self._keys_url = address + KEYS_PATH
         self._clock = clock
         self._monotonic = monotonic
         self._transport = transport
-        self._token = token
+        self._token = bearer_of(token)
         self._headers = {
             "Accept": "application/json",
             "User-Agent": f"tidegate/{_sdk_version()} python/{platform.python_version()}",
@@ -202,13 +208,17 @@ class ControlPlane:
             self.circuit.record(True, 0.0, permit)
             raise
         except Unavailable as problem:
-            self.circuit.record(problem.is_refusal, 0.0, permit)
+            if problem.is_unasked:
+                self.circuit.cancel(permit)
+            else:
+                self.circuit.record(problem.is_refusal, 0.0, permit)
             raise
         except (httpx.HTTPError, TimeoutError) as problem:
             self.circuit.record(False, 0.0, permit)
-            reason = f"{type(problem).__name__}: {problem}".rstrip(": ")
+            reason = self._token.hide(f"{type(problem).__name__}: {problem}".rstrip(": "))
             is_silence = isinstance(problem, TimeoutError | httpx.ReadTimeout)
-            raise Unavailable(reason, is_silence=is_silence) from problem
+            # Without its cause, whose text may quote the headers that were sent.
+            raise Unavailable(reason, is_silence=is_silence) from None
         except BaseException:
             self.circuit.cancel(permit)
             raise
@@ -283,14 +293,17 @@ class ControlPlane:
 
     def _authorization(self) -> dict[str, str]:
         try:
-            text = self._token if isinstance(self._token, str) else self._token().strip()
-        except Exception as problem:  # whatever an application's function raises ends no following
-            raise Unavailable(f"its token cannot be had: {problem!r}") from problem
-        return {"Authorization": f"Bearer {text}"}
+            return {"Authorization": f"Bearer {self._token()}"}
+        except TokenUnusable as problem:
+            reason = f"there is no token to ask with: {problem}"
+            raise Unavailable(reason, is_unasked=True) from None
+
+    def _detail(self, body: bytes) -> str:
+        return self._token.hide(body[:_DETAIL_BYTES].decode("utf-8", "replace"))[:200]
 
     def _refusal(self, response: httpx.Response, body: bytes) -> Unavailable:
         return Unavailable(
-            f"HTTP {response.status_code} {_detail(body)}".rstrip(),
+            f"HTTP {response.status_code} {self._detail(body)}".rstrip(),
             retry_after_s=retry_after_s(response.headers.get("retry-after"), self._clock.now_s()),
             is_refusal=400 <= response.status_code < 500 and response.status_code != 429,
         )
@@ -330,10 +343,6 @@ async def _read(response: httpx.Response, at_most: int) -> bytes:
         if len(chunks) > at_most:
             raise Unavailable(f"the answer is larger than {at_most} bytes")
     return bytes(chunks)
-
-
-def _detail(body: bytes) -> str:
-    return body[:200].decode("utf-8", "replace")
 
 
 @functools.cache  # looked up on disk, which a forked child need not do again

@@ -28,10 +28,11 @@ class Deadline:
     is not a coroutine: entering and leaving it costs about a microsecond.
     """
 
-    __slots__ = ("_cancelling", "_remaining_s", "_task", "_timer", "passed")
+    __slots__ = ("_cancelling", "_is_lifted", "_remaining_s", "_task", "_timer", "passed")
 
     def __init__(self, remaining_s: float) -> None:
         self._remaining_s = remaining_s
+        self._is_lifted = False
         self.passed = False
 
     def __enter__(self) -> "Deadline":
@@ -50,12 +51,20 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
+        if self._is_lifted:
+            return False
         self._timer.cancel()
         if not self.passed:
             return False
         # Somebody else may have cancelled the task too: then the cancellation goes on.
         others = self._task.uncancel() > self._cancelling
         return isinstance(error, asyncio.CancelledError) and not others
+
+    def lift(self) -> None:
+        """Cancel nothing from now on, however long it takes; too late once it has passed."""
+        if not self.passed and not self._is_lifted:
+            self._is_lifted = True
+            self._timer.cancel()
 
     def _expire(self) -> None:
         self.passed = True

@@ -76,6 +76,7 @@ class Following:
         self._wait_s = wait_s
         self._failures = 0
         self._setbacks = 0
+        self._told = ""  # why the last request failed
         self._hurries = 0
         self._keys_allowed_at_s = 0.0
         self._keys_due_at_s = 0.0
@@ -130,7 +131,7 @@ class Following:
         try:
             answer = await self._control_plane.poll(self._identity.name, said, wait_s)
         except Unavailable as problem:
-            if wait_s:
+            if wait_s and not problem.is_unasked:
                 self._ladder.suspect(f"a held poll failed: {problem}")
                 self._setbacks += 1
             else:
@@ -181,8 +182,9 @@ class Following:
             return self._setback_s()
         except Unavailable as problem:
             reason = f"no stream could be opened: {problem}"
-            self._ladder.suspect(reason, is_grave=problem.is_silence)
-            self._setbacks += 1
+            if not problem.is_unasked:
+                self._ladder.suspect(reason, is_grave=problem.is_silence)
+                self._setbacks += 1
             return self._stand_alone(problem)
         except StreamEnded as problem:
             return self._lose_stream(problem, self._pace.monotonic() - opened_s)
@@ -321,8 +323,11 @@ class Following:
 
     def _stand_alone(self, problem: Unavailable) -> float:
         """The wait after a failed request: exponential with full jitter, or what is asked for."""
-        if self._is_connected or not self._failures:
-            log.warning("the control plane gives no answer, the policy stays: %s", problem)
+        is_other = problem.is_unasked and str(problem) != self._told
+        if self._is_connected or not self._failures or is_other:
+            what = "is not asked" if problem.is_unasked else "gives no answer"
+            log.warning("the control plane %s, the policy stays: %s", what, problem)
+        self._told = str(problem)
         self._is_connected = False
         self._failures += 1
         uniform, interval_s = self._pace.uniform(), self._advice.interval_s

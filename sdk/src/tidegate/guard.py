@@ -10,14 +10,13 @@ from tidegate.metrics import Metrics
 from tidegate.policy import (
     ConcurrencyPolicy,
     Criticality,
-    EndpointPolicy,
     Mode,
     Policy,
     RatePolicy,
     TenantsPolicy,
 )
 from tidegate.refusals import REASONS, SHADOW_REASONS, Refusal
-from tidegate.routes import METHODS, OTHER_METHOD, OTHER_ROUTE, RouteTable, split_key
+from tidegate.routes import METHODS, OTHER_METHOD, OTHER_ROUTE, RouteTable, shape_of, split_key
 from tidegate.series import Distribution
 from tidegate.shedding import SHED_FROM_LEVEL
 from tidegate.tenants import TenantTally
@@ -106,6 +105,13 @@ class Endpoint:
         self.durations: dict[int, Distribution] = {}
         self.prepared: set[Criticality] = set()
 
+    def follow(self, leader: "Endpoint", now_s: float) -> None:
+        """Obey another endpoint's policy, and share its limits: they are one endpoint."""
+        self.limits.retune(None, None, None, now_s)
+        self.deadline_ms = leader.deadline_ms
+        self.criticality = leader.criticality
+        self.layers = leader.layers
+
     def prepare(self, criticality: Criticality) -> None:
         """Make the series that the first failures will count in, so that none is lost.
 
@@ -171,8 +177,10 @@ class Guard:
         self._service.retune(inbound.rate, inbound.tenants, inbound.concurrency, now_s)
         for key in (*self._routes, *inbound.endpoints):
             self._known(key)
-        for key, endpoint in self._endpoints.items():
-            self._retune_endpoint(endpoint, inbound.endpoints.get(key), now_s)
+        self._keys = {_identity_of(key): key for key in sorted(inbound.endpoints, reverse=True)}
+        # First those with a policy of their own, which others follow.
+        for key in sorted(self._endpoints, key=lambda key: key not in inbound.endpoints):
+            self._retune_endpoint(key, now_s)
         self._table = RouteTable(self._endpoints)
         self.tenants.pin(_tenant_names(policy))
 
@@ -185,9 +193,13 @@ class Guard:
     def endpoint_of(self, method: str, path: str) -> Endpoint:
         """Return the endpoint that serves this path; unknown ones share one per method."""
         key = self._table.find(method, path)
-        if key is not None:
-            return self._endpoints[key]
-        return self.unmatched(method, OTHER_ROUTE)
+        if key is None:
+            return self.unmatched(method, OTHER_ROUTE)
+        found = self._endpoints[key]
+        # A HEAD that obeys the policy of GET is counted by itself.
+        if method == "HEAD" and found.method != method:
+            return self._made(f"{method} {found.route}")
+        return found
 
     def unmatched(self, method: str, route: str) -> Endpoint:
         """Return the endpoint of a route that no table holds, as a framework names it."""
@@ -196,8 +208,7 @@ class Guard:
         if found is None:
             if len(self._endpoints) >= MAX_ENDPOINTS:
                 route = OTHER_ROUTE
-            found = self._known(f"{method} {route}")
-            self._retune_endpoint(found, None, self.clock())
+            found = self._made(f"{method} {route}")
         return found
 
     def refuse(self, endpoint: Endpoint, request: RequestContext, now_s: float) -> Refusal | None:
@@ -295,11 +306,20 @@ class Guard:
             found = self._endpoints[key] = Endpoint(*split_key(key), self.metrics)
         return found
 
-    def _retune_endpoint(
-        self, endpoint: Endpoint, own: EndpointPolicy | None, now_s: float
-    ) -> None:
-        inbound = self.policy.inbound
-        if own is None:
+    def _made(self, key: str) -> Endpoint:
+        found = self._endpoints.get(key)
+        if found is None:
+            found = self._known(key)
+            self._retune_endpoint(key, self.clock())
+        return found
+
+    def _retune_endpoint(self, key: str, now_s: float) -> None:
+        inbound, endpoint = self.policy.inbound, self._endpoints[key]
+        own = inbound.endpoints.get(key)
+        leader = None if own is not None else self._leader_of(endpoint)
+        if leader is not None:
+            endpoint.follow(leader, now_s)
+        elif own is None:
             endpoint.limits.retune(None, None, None, now_s)
             endpoint.deadline_ms = inbound.deadline_ms
             endpoint.criticality = inbound.shedding.default_criticality
@@ -311,6 +331,14 @@ class Guard:
             endpoint.layers = (endpoint.limits, self._service)
         endpoint.prepare(endpoint.criticality)
         endpoint.gates = tuple(layer.gate for layer in endpoint.layers if layer.gate is not None)
+
+    def _leader_of(self, endpoint: Endpoint) -> Endpoint | None:
+        """The endpoint whose policy is also that of one without: the same spelled another way."""
+        shape = shape_of(endpoint.route)
+        key = self._keys.get((endpoint.method, shape))
+        if key is None and endpoint.method == "HEAD":
+            key = self._keys.get(("GET", shape))
+        return None if key is None else self._endpoints[key]
 
     def _watch(self) -> None:
         self.metrics.inflight.child().read_with(lambda: self.lifecycle.inflight)
@@ -330,6 +358,11 @@ def _refused(bucket: TokenBucket, reason: str, taken: list[TokenBucket], now_s: 
     for other in taken:
         other.put_back()
     return Refusal(reason, bucket.wait_s(now_s))
+
+
+def _identity_of(key: str) -> tuple[str, str]:
+    method, route = split_key(key)
+    return method, shape_of(route)
 
 
 def _tenant_names(policy: Policy) -> set[str]:

@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 
 from tidegate.client import PolicyClient, Surroundings
-from tidegate.control_plane import Token
+from tidegate.credentials import Token, bearer_of
 from tidegate.identity import forked_name
 from tidegate.in_force import Subscriber
 from tidegate.key_ring import PinnedKey
@@ -63,7 +63,7 @@ class SyncPolicyClient:
             url,
             environment,
             service,
-            token,
+            bearer_of(token),
             state_dir=state_dir,
             wait_s=wait_s,
             transport=transport,

@@ -2,7 +2,8 @@
 
 The decisions and the order of the checks are those of the ASGI middleware, taken under a lock.
 What threads cannot do: a handler that runs past its deadline is not cancelled. Its deadline bounds
-the wait for a place and every call it makes through `sync_http_client`.
+the wait for a place and every call it makes through `sync_http_client`, until the first byte of its
+body. A request is over when its body is: what the body does when it is closed is not part of it.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class TidegateWsgiMiddleware:
             # Without the lock: a scrape copies what it reads, and no request may wait for it.
             status, headers, body = health_of(path, self.guard.metrics, self._lifecycle)
             start_response(_status_line(status), _texts(headers, len(body)))
-            return [body]
+            return _sent(body, environ["REQUEST_METHOD"])
         visit = self._enter(environ, path)
         try:
             refusal = visit.refusal or self._enter_gates(visit)
@@ -115,6 +116,7 @@ class TidegateWsgiMiddleware:
             if visit.is_over:
                 return
             visit.is_over = True
+            visit.request.deadline_at_s = None  # what the application still does has none
             guard, endpoint = self.guard, visit.endpoint
             for gate in visit.entered:
                 gate.leave()
@@ -219,7 +221,7 @@ class TidegateWsgiMiddleware:
         named = (REQUEST_ID_HEADER, visit.request.request_id)
         self.leave(visit)
         start_response(_status_line(refusal.status), [*_texts(headers, len(body)), named])
-        return [body]
+        return _sent(body, visit.endpoint.method)
 
 
 class Visit:
@@ -267,20 +269,21 @@ class _Answer:
     def __next__(self) -> bytes:
         try:
             with self._visit:
-                return next(self._chunks)
+                chunk = next(self._chunks)
         except BaseException:
             self._middleware.leave(self._visit)
             raise
+        if chunk:
+            self._visit.request.deadline_at_s = None  # it runs to the first byte
+        return chunk
 
     def close(self) -> None:
-        """End the request, read or not."""
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                with self._visit:
-                    close()
-        finally:
-            self._middleware.leave(self._visit)
+        """End the request, read or not, and then let the body do what it has for its end."""
+        self._middleware.leave(self._visit)
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            with self._visit:
+                close()
 
 
 def _environ_key(header: str) -> str:
@@ -303,6 +306,11 @@ def _bytes(value: str | None) -> bytes | None:
 
 def _status_line(status: int) -> str:
     return f"{status} {_PHRASES[status]}"
+
+
+def _sent(body: bytes, method: str) -> list[bytes]:
+    """The body as it is sent: not to a HEAD, of which many a WSGI server takes no notice."""
+    return [] if method == "HEAD" else [body]
 
 
 def _texts(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[str, str]]:
