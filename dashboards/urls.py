@@ -6,6 +6,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from dashboards.views import (
+    account,
     canary,
     changes,
     convergence,
@@ -22,6 +23,7 @@ urlpatterns = [
     path("search/", fleet.search, name="search"),
     path("login/", session.SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("account/password/", account.password, name="account-password"),
     path("theme/", session.set_theme, name="theme"),
     path("services/<slug:service_slug>/", service.service, name="service"),
     path(

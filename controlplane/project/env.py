@@ -9,8 +9,13 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
+
+from controlplane.access.domain.addresses import Network
+from controlplane.access.domain.sign_ins import Limits
+from controlplane.project.variables import VARIABLES as VARIABLES
 
 
 class BadEnvironment(SystemExit):
@@ -41,6 +46,12 @@ class Tidegate:
     max_parked_polls: int
     operator_concurrency: int
     public_url: str
+    trusted_proxies: tuple[Network, ...]
+    sign_in_limits: Limits
+    passwords_at_once: int
+    passwords_waiting: int
+    session_idle_s: int
+    session_max_s: int
     alertmanager_url: str
     alert_webhook_url: str
 
@@ -49,111 +60,19 @@ class Tidegate:
         """Where delivery keeps its last snapshots."""
         return self.state_dir / "snapshots.log"
 
+    @property
+    def public_host(self) -> str:
+        """The host name of TIDEGATE_PUBLIC_URL, as a `Host` header has it without the port."""
+        name = urlsplit(self.public_url).hostname or ""
+        return f"[{name}]" if ":" in name else name
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One variable, for the generated configuration page."""
-
-    name: str
-    default: str
-    unit: str
-    help: str
-
-
-VARIABLES: tuple[Variable, ...] = (
-    Variable(
-        "TIDEGATE_STATE_DIR",
-        ".tidegate",
-        "path",
-        "Secrets, embedded data, logs, and what delivery serves; one for each process of delivery.",
-    ),
-    Variable(
-        "TIDEGATE_DATABASE_URL",
-        "sqlite:///<state dir>/db.sqlite3",
-        "URL",
-        "`sqlite:///path` or `postgresql://user:password@host:port/name?sslmode=verify-full`; see "
-        "below.",
-    ),
-    Variable(
-        "TIDEGATE_REDIS_URL",
-        "redis://127.0.0.1:8001/0",
-        "URL",
-        "Valkey or Redis: broker, shared cache and change hints.",
-    ),
-    Variable(
-        "TIDEGATE_PROMETHEUS_URL",
-        "http://127.0.0.1:8002",
-        "URL",
-        "Any Prometheus-compatible API: Prometheus, Thanos, Mimir, VictoriaMetrics.",
-    ),
-    Variable(
-        "TIDEGATE_ALLOWED_HOSTS",
-        "localhost,127.0.0.1,[::1]",
-        "comma-separated names",
-        "Host names that the pages and the operator API answer to.",
-    ),
-    Variable(
-        "TIDEGATE_SECRET_KEY_FILE",
-        "<state dir>/secret_key",
-        "path",
-        "Signs sessions. Made on first run by the dev settings; required by production.",
-    ),
-    Variable(
-        "TIDEGATE_SIGNING_SECRET_FILE",
-        "the file of TIDEGATE_SECRET_KEY_FILE",
-        "path",
-        "Seals the private parts of signing keys in the database; at least 50 characters, the same "
-        "for every node.",
-    ),
-    Variable("TIDEGATE_DEMO", "0", "0 or 1", "1 shows the demo logins on the sign-in page."),
-    Variable(
-        "TIDEGATE_RATE_WINDOW_S",
-        "60",
-        "seconds",
-        "Window of rates on pages; at least four scrape intervals.",
-    ),
-    Variable(
-        "TIDEGATE_SCRAPE_INTERVAL_S",
-        "15",
-        "seconds",
-        "How often Prometheus scrapes the fleet.",
-    ),
-    Variable("TIDEGATE_COLLECT_INTERVAL_S", "5", "seconds", "How often the fleet is read."),
-    Variable(
-        "TIDEGATE_OVERRIDE_DEFAULT_S", "3600", "seconds", "How long an override lasts by default."
-    ),
-    Variable("TIDEGATE_OVERRIDE_MAX_S", "28800", "seconds", "The longest an override may last."),
-    Variable(
-        "TIDEGATE_MAX_PARKED_POLLS",
-        "10000",
-        "connections",
-        "Long-polls one delivery process holds at once; beyond it answers 503.",
-    ),
-    Variable(
-        "TIDEGATE_OPERATOR_CONCURRENCY",
-        "32",
-        "requests",
-        "Operator requests one web process works on at once; beyond it answers 503.",
-    ),
-    Variable(
-        "TIDEGATE_PUBLIC_URL",
-        "http://127.0.0.1:8000",
-        "URL",
-        "Where people open Tidegate; alerts link there.",
-    ),
-    Variable(
-        "TIDEGATE_ALERTMANAGER_URL",
-        "",
-        "URL",
-        "Alertmanager (API v2) that is told of rejected policies; empty for none.",
-    ),
-    Variable(
-        "TIDEGATE_ALERT_WEBHOOK_URL",
-        "",
-        "URL",
-        "Told the same, in the form of Alertmanager's webhooks; empty for none.",
-    ),
-)
+    @property
+    def public_origin(self) -> str:
+        """The origin of TIDEGATE_PUBLIC_URL, as browsers write it: no default port, no path."""
+        parts = urlsplit(self.public_url)
+        is_usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+        port = "" if is_usual else f":{parts.port}"
+        return f"{parts.scheme}://{self.public_host}{port}"
 
 
 def read_environment(values: Mapping[str, str] | None = None) -> Tidegate:
@@ -201,9 +120,18 @@ def read_environment(values: Mapping[str, str] | None = None) -> Tidegate:
         override_max_s=_integer(env, "TIDEGATE_OVERRIDE_MAX_S", 8 * 3600, 60, 7 * 86400),
         max_parked_polls=_integer(env, "TIDEGATE_MAX_PARKED_POLLS", 10_000, 1, 1_000_000),
         operator_concurrency=_integer(env, "TIDEGATE_OPERATOR_CONCURRENCY", 32, 1, 10_000),
-        public_url=_url(
-            env, "TIDEGATE_PUBLIC_URL", "http://127.0.0.1:8000", ("http", "https")
-        ).rstrip("/"),
+        public_url=_public_url(env),
+        trusted_proxies=_networks(env, "TIDEGATE_TRUSTED_PROXIES"),
+        sign_in_limits=Limits(
+            window_s=_integer(env, "TIDEGATE_SIGN_IN_WINDOW_S", 300, 10, 3600),
+            per_name_and_address=_integer(env, "TIDEGATE_SIGN_IN_PER_NAME_AND_ADDRESS", 5, 1, 1000),
+            per_address=_integer(env, "TIDEGATE_SIGN_IN_PER_ADDRESS", 30, 1, 100_000),
+            per_name=_integer(env, "TIDEGATE_SIGN_IN_PER_NAME", 100, 1, 100_000),
+        ),
+        passwords_at_once=_integer(env, "TIDEGATE_PASSWORDS_AT_ONCE", 1, 1, 64),
+        passwords_waiting=_integer(env, "TIDEGATE_PASSWORDS_WAITING", 8, 0, 1000),
+        session_idle_s=_integer(env, "TIDEGATE_SESSION_IDLE_S", 12 * 3600, 60, 7 * 86400),
+        session_max_s=_integer(env, "TIDEGATE_SESSION_MAX_S", 7 * 86400, 60, 30 * 86400),
         alertmanager_url=_optional_url(env, "TIDEGATE_ALERTMANAGER_URL"),
         alert_webhook_url=_optional_url(env, "TIDEGATE_ALERT_WEBHOOK_URL"),
     )
@@ -241,6 +169,38 @@ def _url(env: Mapping[str, str], name: str, default: str, schemes: tuple[str, ..
     if _split(name, value).scheme not in schemes:
         raise BadEnvironment(f"{name} must start with one of: {', '.join(schemes)}")
     return value
+
+
+def _public_url(env: Mapping[str, str]) -> str:
+    name = "TIDEGATE_PUBLIC_URL"
+    if name in env and not env[name].strip():
+        raise BadEnvironment(
+            f"{name} is empty; it is the address that people open, such as "
+            "https://tidegate.example:8443, or leave it out"
+        )
+    value = _url(env, name, "http://127.0.0.1:8000", ("http", "https")).strip().rstrip("/")
+    parts = _split(name, value)
+    try:
+        has_port = parts.port != 0
+    except ValueError:
+        has_port = False
+    if not (has_port and parts.hostname) or parts.username or parts.query or parts.fragment:
+        raise BadEnvironment(
+            f"{name} must be a scheme, a name and, if it is not the usual one, a port, such as "
+            "https://tidegate.example:8443"
+        )
+    return value
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    try:
+        return tuple(
+            ip_network(text.strip()) for text in env.get(name, "").split(",") if text.strip()
+        )
+    except ValueError as problem:
+        raise BadEnvironment(
+            f"{name}: {problem}; expected addresses or networks, such as 10.0.0.5,192.168.0.0/16"
+        ) from None
 
 
 def _optional_url(env: Mapping[str, str], name: str) -> str:

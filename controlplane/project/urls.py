@@ -6,8 +6,11 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from controlplane.access.api.views import UnknownView
+from controlplane.access.http.admin_doors import change_password_in_admin, sign_in_to_admin
 
 urlpatterns = [
+    path("admin/login/", sign_in_to_admin),
+    path("admin/password_change/", change_password_in_admin),
     path("admin/", admin.site.urls),
     path("api/v1/", include("controlplane.access.api.urls")),
     path("api/v1/", include("controlplane.notifications.api.urls")),

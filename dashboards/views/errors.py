@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import REASON_BAD_ORIGIN
 from django.template.loader import render_to_string
 
 from controlplane.access.http.problems import CONTENT_TYPE, problem_document
@@ -19,6 +20,7 @@ TITLES = {
     500: "Something broke in Tidegate",
     503: "Not available just now",
 }
+MAX_ORIGIN_SHOWN = 200  # characters
 WRONG_HOST = (
     "Tidegate does not answer to the host name in this address. "
     "Whoever runs it can add the name to TIDEGATE_ALLOWED_HOSTS."
@@ -29,8 +31,13 @@ def page_of(request: HttpRequest, error: TidegateError) -> HttpResponse:
     """Return the page for one of our own errors, with its status and its sentence."""
     response = _page(request, error.status, error.title, error.message)
     if isinstance(error, Unavailable):
-        response["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        response["Retry-After"] = str(retry_after_s(error))
     return response
+
+
+def retry_after_s(error: Unavailable) -> int:
+    """Return the whole seconds to wait before another try, at least one."""
+    return max(1, round(error.retry_after_s))
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -61,7 +68,17 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """403 for a form whose token is missing or old: nothing was changed."""
+    """403 for a form that may not be from our own page: nothing was changed. Says why."""
+    origin = request.headers.get("Origin", "")
+    if origin and reason == REASON_BAD_ORIGIN % origin:
+        return _page(
+            request,
+            403,
+            "Tidegate does not know that address",
+            f"Your browser says that this form is from {origin[:MAX_ORIGIN_SHOWN]}, which is not "
+            "where Tidegate believes to be. Nothing was changed. Whoever runs it sets "
+            "TIDEGATE_PUBLIC_URL to the address that people open, with its scheme and port.",
+        )
     return _page(
         request,
         403,

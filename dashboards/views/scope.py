@@ -18,6 +18,7 @@ from controlplane.access.http.actors import actor_of
 from controlplane.kernel.errors import Forbidden, NotFound, TidegateError, Unavailable
 from controlplane.registry.selectors import list_environments
 from dashboards.views import errors
+from dashboards.views.places import page_around, place_of
 
 THEME_COOKIE = "tidegate_theme"
 THEMES = ("dark", "light", "system")
@@ -60,13 +61,16 @@ View = Callable[Concatenate[HttpRequest, ...], HttpResponse]
 
 
 def page(view: Callable[Concatenate[HttpRequest, Scope, ...], HttpResponse]) -> View:
-    """Make `view` a page: signed-in people only, our errors as error pages."""
+    """Make `view` a page: signed-in people only, our errors as error pages.
+
+    Signing in leads back to the page one was on; a form whose session has ended, to its page.
+    """
 
     @wraps(view)
     def framed(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         try:  # the session is a row too
             if not request.user.is_authenticated:
-                return cast(HttpResponse, redirect_to_login(request.get_full_path()))
+                return cast(HttpResponse, redirect_to_login(place_of(request)))
             return view(request, scope_of(request), **kwargs)
         except TidegateError as error:
             return errors.page_of(request, error)
@@ -84,7 +88,7 @@ def region(view: Callable[Concatenate[HttpRequest, Scope, ...], HttpResponse]) -
         try:  # the session is a row too
             if not request.user.is_authenticated:
                 # A redirect would put the sign-in page inside the region.
-                return HttpResponseClientRedirect(str(redirect_to_login("/").url))
+                return HttpResponseClientRedirect(redirect_to_login(page_around(request)).url)
             return view(request, scope_of(request), **kwargs)
         except TidegateError as error:
             return errors.page_of(request, error)

@@ -12,7 +12,9 @@ BASE_DIR = Path(__file__).resolve().parents[3]
 TIDEGATE = read_environment()
 
 DEBUG = False
-ALLOWED_HOSTS = list(TIDEGATE.allowed_hosts)
+ALLOWED_HOSTS = [*TIDEGATE.allowed_hosts, TIDEGATE.public_host]
+# A proxy may hand on another scheme, name or port than browsers have in their `Origin`.
+CSRF_TRUSTED_ORIGINS = [TIDEGATE.public_origin]
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -49,6 +51,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "controlplane.access.http.session_life.SessionLifeMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -83,6 +86,13 @@ CACHES = {
     }
 }
 
+# scrypt is half the processor time of Django's PBKDF2, and costs a guesser 16 MiB each. The others
+# read what was stored before; a password is hashed anew when its owner signs in.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {
@@ -96,7 +106,7 @@ LOGIN_REDIRECT_URL = "fleet"
 LOGOUT_REDIRECT_URL = "login"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = 12 * 3600  # seconds: one shift
+SESSION_COOKIE_AGE = TIDEGATE.session_idle_s  # from the last use; see SessionLifeMiddleware
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "dashboards.views.errors.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
