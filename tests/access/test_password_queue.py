@@ -12,11 +12,19 @@ from controlplane.kernel.errors import Unavailable
 from controlplane.project.settings import base
 
 
-def test_beyond_those_that_may_wait_a_password_is_refused_at_once() -> None:
-    queue = PasswordQueue(at_once=1, waiting=0, wait_s=60)
+def test_beyond_those_that_may_wait_a_password_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = PasswordQueue(at_once=1, waiting=0)
 
-    with queue.turn(), pytest.raises(Unavailable) as caught, queue.turn():
-        pass
+    def waits(**_options: object) -> bool:
+        raise AssertionError("it waited")
+
+    with queue.turn():
+        monkeypatch.setattr(queue._free, "acquire", waits)
+        with pytest.raises(Unavailable) as caught, queue.turn():
+            pass
+        monkeypatch.undo()
 
     assert caught.value.retry_after_s == 5
     with queue.turn():
